@@ -1,0 +1,144 @@
+# shellcheck shell=bash
+# What the scripts share. Sourced, never run.
+#
+# The protocol: work_begin makes a folder and sets the traps; everything a script makes or starts is
+# below that folder, so work_end, run at every exit, finds all of it there: servers by their
+# postmaster.pid, our own jobs by their *.pid, files by being files.
+
+PG_MAJOR=15
+PG_SYSTEM=/usr/lib/postgresql/$PG_MAJOR
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+work=                                   # the folder of this run
+keep=                                   # not empty: leave it there
+
+say() {
+	printf '%s\n' "$*"
+}
+
+die() {
+	printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+	exit 1
+}
+
+work_begin() {
+	work=$(mktemp -d "${TMPDIR:-/tmp}/migrate_ext.XXXXXX")
+	trap work_end EXIT
+	trap 'exit 129' HUP
+	trap 'exit 130' INT
+	trap 'exit 143' TERM
+	mkdir "$work/tmp" "$work/src"
+	chown -R postgres: "$work"
+}
+
+work_end() {
+	local status=$?
+	trap - EXIT
+	trap '' HUP INT TERM
+	set +e
+	stop_jobs
+	stop_servers
+	if [ -n "$keep" ]; then
+		say "Kept: $work"
+	else
+		rm -rf "$work"
+	fi
+	exit "$status"
+}
+
+# Subshells of ours first, or they would start the next job. Each job is a session, and so a process
+# group, of its own: its number is all it takes.
+stop_jobs() {
+	local file pid
+	for pid in $(jobs -p); do kill -TERM "$pid" 2>/dev/null; done
+	for file in "$work"/*.pid; do
+		[ -e "$file" ] || continue
+		pid=$(cat "$file")
+		kill -TERM -- "-$pid" 2>/dev/null
+		rm -f "$file"
+	done
+}
+
+# A postmaster runs in its data folder, which tells ours from a stranger that got an old number.
+stop_servers() {
+	local file pid
+	while IFS= read -r -d '' file; do
+		pid=$(head -n 1 "$file")
+		[[ $(readlink "/proc/$pid/cwd") == "$work"/* ]] || continue
+		kill -QUIT "$pid" 2>/dev/null
+		wait_gone "$pid" || kill -KILL "$pid" 2>/dev/null
+	done < <(find "$work" -name postmaster.pid -type f -print0 2>/dev/null)
+}
+
+wait_gone() {
+	local deadline=$((SECONDS + 20))
+	while kill -0 "$1" 2>/dev/null; do
+		[ "$SECONDS" -lt "$deadline" ] || return 1
+		sleep 0.05
+	done
+}
+
+# PostgreSQL refuses to run as root. A clean environment keeps the caller's PG* settings and locale out.
+# For a command to be exec'ed: call it in a subshell.
+exec_as_postgres() {
+	exec setpriv --reuid=postgres --regid=postgres --init-groups --reset-env \
+		env HOME="$work" TMPDIR="$work/tmp" LC_ALL=C.UTF-8 TZ=UTC \
+		PATH="$work/pg/lib/postgresql/$PG_MAJOR/bin:/usr/bin:/bin" "$@"
+}
+
+as_postgres() {
+	(exec_as_postgres "$@")
+}
+
+# start_job NAME COMMAND...: runs it as postgres in the background, its output in $work/NAME.log.
+# Nothing but exec between here and the command, so that $! is the number of its session.
+start_job() {
+	local name=$1
+	shift
+	exec_as_postgres setsid "$@" </dev/null >"$work/$name.log" 2>&1 &
+	echo $! >"$work/$name.pid"
+}
+
+# What git knows or would, as it stands on disk: neither build products nor files already deleted.
+copy_tree() {
+	local list="$work/tmp/files"
+	if git -c safe.directory="$root" -C "$root" rev-parse --git-dir >/dev/null 2>&1; then
+		git -c safe.directory="$root" -C "$root" ls-files -coz --exclude-standard >"$list"
+	else
+		(cd "$root" && find . \( -type f -o -type l \) -print0) >"$list"
+	fi
+	(
+		cd "$root" || exit
+		while IFS= read -r -d '' file; do
+			if [ -e "$file" ]; then printf '%s\0' "$file"; fi
+		done <"$list" | tar --null --no-recursion -T - -cf -
+	) | tar -xf - --no-same-owner -C "$work/src"
+	rm "$list"
+	chown -R postgres: "$work/src"
+}
+
+# PostgreSQL's programs look for their other files relative to where they themselves stand. So a copy
+# of the programs among links to the rest is an installation of its own: ours to install into, without
+# a trace in the system's, and without two runs at a time overwriting each other's library.
+private_postgres() {
+	local pg=$work/pg
+	mkdir -p "$pg/lib/postgresql" "$pg/share/postgresql" "$pg/include"
+	cp -as "$PG_SYSTEM" "$pg/lib/postgresql/"
+	rm -rf "$pg/lib/postgresql/$PG_MAJOR/bin"
+	cp -a "$PG_SYSTEM/bin" "$pg/lib/postgresql/$PG_MAJOR/"
+	cp -as "/usr/share/postgresql/$PG_MAJOR" "$pg/share/postgresql/"
+	ln -s /usr/include/postgresql "$pg/include/postgresql"
+	# An older build that somebody installed must not be what is tested.
+	find "$pg/lib" "$pg/share" -name 'migrate_ext*' -delete
+	chown -hR postgres: "$pg"
+}
+
+# build MAKE_ARGUMENTS...: shows what the compiler says only where it fails
+build() {
+	private_postgres
+	if ! as_postgres make -C "$work/src" --no-print-directory -s -j "$(nproc)" "$@" install \
+		>"$work/build.log" 2>&1; then
+		cat "$work/build.log"
+		die "the build failed"
+	fi
+}

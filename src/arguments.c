@@ -1,0 +1,58 @@
+/*-------------------------------------------------------------------------
+ *
+ * arguments.c
+ *	  Reading and checking the arguments of SQL calls.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xlog.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "arguments.h"
+
+static void
+require(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	if (PG_ARGISNULL(n))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("parameter \"%s\" must not be null", name)));
+}
+
+char *
+argument_text(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	require(fcinfo, n, name);
+	return text_to_cstring(PG_GETARG_TEXT_PP(n));
+}
+
+bool
+argument_bool(FunctionCallInfo fcinfo, int n, const char *name)
+{
+	require(fcinfo, n, name);
+	return PG_GETARG_BOOL(n);
+}
+
+Jsonb *
+argument_options(FunctionCallInfo fcinfo, int n)
+{
+	Jsonb	   *options;
+
+	require(fcinfo, n, "options");
+	options = PG_GETARG_JSONB_P(n);
+	if (!JB_ROOT_IS_OBJECT(options))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("parameter \"%s\" must be a JSON object", "options")));
+	return options;
+}
+
+void
+argument_require_writable(const char *call)
+{
+	PreventCommandDuringRecovery(call);
+	PreventCommandIfReadOnly(call);
+}

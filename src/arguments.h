@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * arguments.h
+ *	  Reading and checking the arguments of SQL calls.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_ARGUMENTS_H
+#define MIGRATE_EXT_ARGUMENTS_H
+
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "utils/jsonb.h"
+
+/* A required argument: NULL is 22004, naming it. */
+extern char *argument_text(FunctionCallInfo fcinfo, int n, const char *name);
+extern bool argument_bool(FunctionCallInfo fcinfo, int n, const char *name);
+extern Jsonb *argument_options(FunctionCallInfo fcinfo, int n);
+
+/*
+ * Every call that changes something begins with this: 25006 on a standby or in
+ * a READ ONLY transaction.
+ */
+extern void argument_require_writable(const char *call);
+
+#endif

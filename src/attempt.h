@@ -1,0 +1,29 @@
+/*-------------------------------------------------------------------------
+ *
+ * attempt.h
+ *	  What becomes of an attempt at exclusive locks that failed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_ATTEMPT_H
+#define MIGRATE_EXT_ATTEMPT_H
+
+#include "types.h"
+
+/* Did it fail for want of a lock?  Then it is worth another try. */
+extern bool attempt_is_lock_failure(const ErrorData *error);
+
+/*
+ * Record who was in the way of an attempt that began then and waited so long,
+ * signal them if that was asked for, and sleep before the next one.  In
+ * transactions of its own.
+ */
+extern void attempt_failed(Run *run, TimestampTz began, double waited_ms);
+
+/* Sleep before the next attempt, the n-th. */
+extern void attempt_back_off(Run *run, int n, TimestampTz deadline);
+
+/* Withdraw the request because of this error, in a transaction of its own. */
+extern void attempt_refuse(Run *run, const ErrorData *error);
+
+#endif

@@ -1,0 +1,74 @@
+/*-------------------------------------------------------------------------
+ *
+ * batch.h
+ *	  Pieces of work that several processes share: block ranges to copy,
+ *	  indexes to build.  A batch is leased to a process.  A lease is a
+ *	  session-level advisory lock, so a dead process's batches are free at once,
+ *	  on any server, without shared memory.
+ *
+ * Life of a batch: batch_claim (a short transaction of its own) -> batch_begin
+ * (first thing in the transaction that does the work) -> the work ->
+ * batch_finish -> commit.  A process that stalled and lost its lease finds so
+ * in batch_begin and must do nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_BATCH_H
+#define MIGRATE_EXT_BATCH_H
+
+#include "types.h"
+
+#define BATCH_COPY "copy"
+#define BATCH_INDEX "index"
+
+typedef struct Batch
+{
+	int64		batch;			/* number within the migration */
+	int32		epoch;
+	Oid			relation;
+	BlockNumber first_block;	/* inclusive */
+	BlockNumber last_block;		/* inclusive */
+	char	   *detail;			/* what an index batch is to build: its own words */
+	TimestampTz started_at;
+} Batch;
+
+/* Take this process's lease, or give it back. */
+extern void lease_take(Run *run);
+extern void lease_release(Run *run);
+/* Is the process that took this lease still there?  In a transaction. */
+extern bool lease_alive(int64 lease);
+
+/* One leader a migration: false if there is another.  Session-level. */
+extern bool leader_lock(int64 migration_id);
+extern void leader_unlock(int64 migration_id);
+/* its process, this one included, or 0; in a transaction */
+extern int	leader_pid(int64 migration_id);
+
+/* One drainer a log, until the end of the transaction. Waits. */
+extern void drainer_lock(int64 migration_id);
+
+/* Add a batch to be claimed later; in the caller's transaction. */
+extern void batch_add(Migration *m, const char *kind, Oid relation, const char *detail);
+
+/*
+ * Claim the next pending batch, or one whose process is gone; NULL if there is
+ * none.  For BATCH_COPY, batches are cut from the blocks not given away yet,
+ * "blocks" at a time, up to m->end_block.
+ */
+extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
+
+/* False: the batch is no longer ours, do nothing. */
+extern bool batch_begin(Run *run, Batch *batch);
+extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged);
+/* Give a batch back after an error, in a transaction of its own. */
+extern void batch_give_back(Run *run, Batch *batch);
+
+/* Not finished yet (of this epoch), blocks not given away yet included. */
+extern int64 batch_open_count(Migration *m, const char *kind);
+/* All ever added, of this epoch. */
+extern int64 batch_count(Migration *m, const char *kind);
+
+/* A new epoch: forget all batches. */
+extern void batch_reset(Migration *m);
+
+#endif

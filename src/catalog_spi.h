@@ -1,0 +1,30 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog_spi.h
+ *	  How catalog.c, batch.c and event.c run statements on the extension's own
+ *	  tables: through SPI, as the superuser, in the caller's transaction.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_CATALOG_SPI_H
+#define MIGRATE_EXT_CATALOG_SPI_H
+
+#include "types.h"
+#include "run.h"
+
+typedef struct CatalogCall
+{
+	bool		read_only;		/* use the active snapshot; set by the caller */
+	UserSwitch	user;
+	MemoryContext outer;
+} CatalogCall;
+
+extern uint64 catalog_begin(CatalogCall *call, const char *sql, int nargs, Oid *types,
+							Datum *values, const char *nulls);
+extern Datum catalog_value(CatalogCall *call, uint64 row, int column, bool *isnull);
+extern void catalog_end(CatalogCall *call);
+extern uint64 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values,
+						   const char *nulls);
+extern Datum catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull);
+
+#endif

@@ -1,0 +1,27 @@
+/*-------------------------------------------------------------------------
+ *
+ * errors.h
+ *	  SQLSTATEs of our own, for what the standard ones have no word for.
+ *	  Class MX is unused by PostgreSQL and by the SQL standard.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_ERRORS_H
+#define MIGRATE_EXT_ERRORS_H
+
+#include "utils/elog.h"
+
+/* verification found rows that differ */
+#define ERRCODE_MIGRATION_NOT_VERIFIED MAKE_SQLSTATE('M', 'X', '0', '0', '1')
+/* a deadline passed; nothing has changed */
+#define ERRCODE_MIGRATION_TIMEOUT MAKE_SQLSTATE('M', 'X', '0', '0', '2')
+/* preflight has errors: something hangs on the table that can't be carried */
+#define ERRCODE_MIGRATION_PREFLIGHT MAKE_SQLSTATE('M', 'X', '0', '0', '3')
+/* the sync trigger, the columns or the partitions were changed by others */
+#define ERRCODE_MIGRATION_TAMPERED MAKE_SQLSTATE('M', 'X', '0', '0', '4')
+/* rows stand in failed_rows */
+#define ERRCODE_MIGRATION_FAILED_ROWS MAKE_SQLSTATE('M', 'X', '0', '0', '5')
+/* internal: the source was rewritten or truncated, the copy must start over */
+#define ERRCODE_MIGRATION_RESTART MAKE_SQLSTATE('M', 'X', '0', '0', '6')
+
+#endif

@@ -1,0 +1,20 @@
+/*-------------------------------------------------------------------------
+ *
+ * failed_rows.h
+ *	  Rows that could not be carried over, tried once more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_FAILED_ROWS_H
+#define MIGRATE_EXT_FAILED_ROWS_H
+
+#include "types.h"
+
+/*
+ * Put the identities of all failed rows back into the change log, in the
+ * current transaction of the run; the drain then tries them again.  Returns how
+ * many.  Locks the log (RowExclusiveLock).
+ */
+extern int64 failed_rows_relog(Run *run);
+
+#endif

@@ -1,0 +1,70 @@
+/*-------------------------------------------------------------------------
+ *
+ * golive.c
+ *	  catching_up -> live.
+ *
+ * The log is drained without locking anybody out until little is left.  Then
+ * one bounded attempt takes SHARE ROW EXCLUSIVE on the source: no writer has
+ * anything uncommitted.  The rest is drained, the trigger turned to
+ * write-through and the state changed, in that transaction.  From its commit on
+ * every transaction that writes the source writes the target as well, so the
+ * two are equal in every snapshot taken after it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "storage/lmgr.h"
+
+#include "catalog.h"
+#include "changelog.h"
+#include "debug_point.h"
+#include "run.h"
+#include "stages.h"
+#include "state.h"
+#include "sync_trigger.h"
+
+/*
+ * The most entries that are drained while writers are locked out.  At 100,000
+ * identities a second this is a hold of about 10 ms.
+ */
+#define GOLIVE_MAX_ENTRIES 1000
+
+static void
+golive_body(Run *run, void *arg)
+{
+	bool	   *too_many = arg;
+	Migration  *m = run->m;
+
+	run_limit_lock_waits(run);
+	LockRelationOid(m->source, ShareRowExclusiveLock);
+	LockRelationOid(m->target, RowExclusiveLock);
+	guard_check(m);
+	*too_many = changelog_count(m->log, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
+	if (*too_many)
+		return;
+	(void) drain_rest(run);
+	sync_trigger_set(m, SYNC_WRITE_THROUGH);
+	catalog_save_stable(m);
+	ME_DEBUG_POINT("golive_before_commit");
+	state_change(m, STATE_LIVE, "%s.%s is live: the target equals the source in every new snapshot",
+				 m->schema_name, m->table_name);
+}
+
+StepResult
+golive_step(Run *run)
+{
+	ErrorData  *error = NULL;
+	bool		too_many = false;
+
+	if (drain_step(run, false) == STEP_MORE)
+		return STEP_MORE;
+	run_report(run, "going live");
+	if (run_attempt(run, golive_body, &too_many, &error))
+		return too_many ? STEP_MORE : STEP_DONE;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
+		return STEP_WAIT;
+	ReThrowError(error);
+	return STEP_WAIT;			/* keep compiler quiet */
+}

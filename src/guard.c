@@ -1,0 +1,83 @@
+/*-------------------------------------------------------------------------
+ *
+ * guard.c
+ *	  Is everything still as we left it?  Asked at every batch, under the lock
+ *	  on the source that keeps it so until the batch's end.
+ *
+ * A rewrite (VACUUM FULL, CLUSTER, ALTER TABLE) moves rows to other blocks and
+ * so breaks the copy's list of block ranges, as long as one is being worked
+ * off; later it does not matter.  TRUNCATE leaves rows in the target that are
+ * gone: its trigger writes a mark, which counts until the table is live.  Both
+ * mean: start over.  A trigger, a column or a partition changed by somebody
+ * else means: stop and say so, a person must look.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "utils/lsyscache.h"
+
+#include "catalog.h"
+#include "errors.h"
+#include "relinfo.h"
+#include "stages.h"
+#include "sync_trigger.h"
+
+static void
+check_restart(Migration *m)
+{
+	if (m->state >= STATE_LIVE)
+		return;
+	if (truncation_pending(m->id))
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_RESTART),
+				 errmsg("table %s.%s was truncated: the copy starts over",
+						m->schema_name, m->table_name)));
+	if (m->state <= STATE_COPYING && relinfo_relfilenode(m->source) != m->relfilenode)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_RESTART),
+				 errmsg("table %s.%s was rewritten: the copy starts over",
+						m->schema_name, m->table_name)));
+}
+
+static void
+check_shapes(Migration *m)
+{
+	if (m->source_shape && strcmp(m->source_shape, relinfo_shape(m->source)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_TAMPERED),
+				 errmsg("the columns of table \"%s\" have changed since the sync trigger came",
+						get_rel_name(m->source)),
+				 errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.")));
+	if (m->target_shape && strcmp(m->target_shape, relinfo_target_shape(m->target)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_TAMPERED),
+				 errmsg("the columns or partitions of table \"%s\" were changed by somebody else",
+						get_rel_name(m->target)),
+				 errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.")));
+}
+
+void
+guard_check(Migration *m)
+{
+	char	   *problem;
+
+	if (get_rel_name(m->source) == NULL || get_rel_name(m->target) == NULL ||
+		get_rel_name(m->log) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_TAMPERED),
+				 errmsg("%s of migration \"%s\" has been dropped",
+						get_rel_name(m->source) == NULL ? "the source" :
+						get_rel_name(m->target) == NULL ? "the target" : "the change log",
+						m->name),
+				 errhint("Call migrate_ext.cancel to end the migration.")));
+	check_restart(m);
+	problem = sync_trigger_problem(m);
+	if (problem)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_TAMPERED),
+				 errmsg("%s", problem),
+				 errdetail("Writes made meanwhile may not have been recorded."),
+				 errhint("Call migrate_ext.resume: it puts the trigger right, and everything is compared before the table counts as complete.")));
+	check_shapes(m);
+}

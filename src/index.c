@@ -1,0 +1,449 @@
+/*-------------------------------------------------------------------------
+ *
+ * index.c
+ *	  indexing -> catching_up: the source's indexes on the target.
+ *
+ * Leaves get theirs one by one, each build a batch that any worker takes: the
+ * one on the identity first, on all leaves, then the others.  A batch names the
+ * leaf and the source's index, and nothing more; the statement is made from
+ * what the source's index is when the build begins.
+ *
+ * At the end the leader makes, in one transaction, the partitioned tables' own
+ * indexes (ON ONLY, empty), and attaches what the leaves have.  The leaf's
+ * index is found by its definition, not by name, and is built on the spot where
+ * there is none: the source may have got another index meanwhile.  So the
+ * batches only do in advance and in parallel what the end would do anyway, and
+ * a crash at any point leaves something to go on with.
+ *
+ * Nobody else uses the target yet: writers only log, so a SHARE lock on a leaf
+ * for hours is in nobody's way but VACUUM's, which yields.  The source is
+ * locked for moments only, to read definitions: a TRUNCATE of it must not wait
+ * for an index build, nor everybody else for the TRUNCATE.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/xact.h"
+#include "batch.h"
+#include "catalog.h"
+#include "catalog/pg_class.h"
+#include "debug_point.h"
+#include "index_def.h"
+#include "miscadmin.h"
+#include "partitioning/partdesc.h"
+#include "relinfo.h"
+#include "run.h"
+#include "sqlgen.h"
+#include "stages.h"
+#include "state.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+/* Of a partitioned table's index until the swap gives it the source's name. */
+#define NEW_SUFFIX "_new"
+
+/* ------------------------------------------------------------------------
+ * Reading definitions
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Definitions are read as the owner and with a snapshot: the relation cache
+ * simplifies index expressions, which may run his functions.  The source is
+ * locked only meanwhile.
+ */
+static void
+begin_reading(Run *run)
+{
+	LockRelationOid(run->m->source, AccessShareLock);
+	run_as_owner(run);
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+static void
+end_reading(Run *run)
+{
+	PopActiveSnapshot();
+	run_as_self(run);
+	UnlockRelationOid(run->m->source, AccessShareLock);
+}
+
+/* Definitions of all indexes that the target lacks; List of IndexDef *. */
+static List *
+read_definitions(Run *run)
+{
+	List *defs = NIL;
+	ListCell *cell;
+
+	begin_reading(run);
+	foreach (cell, index_def_wanted(run->m))
+	{
+		IndexDef *def = index_def(run->m, lfirst_oid(cell));
+
+		if (def != NULL)
+			defs = lappend(defs, def);
+	}
+	end_reading(run);
+	return defs;
+}
+
+/* ------------------------------------------------------------------------
+ * Batches
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * One batch a leaf and index, the identity's before all others: with it, a leaf
+ * can be drained to.
+ */
+static void
+add_batches(Run *run)
+{
+	List *leaves = relinfo_leaves(run->m->target);
+	List *defs = read_definitions(run);
+	ListCell *def_cell;
+	ListCell *leaf_cell;
+
+	foreach (def_cell, defs)
+	{
+		IndexDef *def = lfirst(def_cell);
+
+		foreach (leaf_cell, leaves)
+			batch_add(run->m, BATCH_INDEX, lfirst_oid(leaf_cell), psprintf("%u", def->source));
+	}
+}
+
+static void
+index_error_context(void *arg)
+{
+	Batch *batch = arg;
+
+	errcontext("building an index on partition \"%s\"",
+			   get_rel_name(batch->relation) ? get_rel_name(batch->relation) : "(dropped)");
+}
+
+/*
+ * Build one leaf's index, as the owner.
+ */
+static void
+build_on_leaf(IndexDef *def, Oid leaf, int64 tie)
+{
+	char *name = index_def_leaf_name(def, leaf, tie);
+
+	(void) sql_run("%s", index_def_sql(def, name, leaf, false));
+	CommandCounterIncrement();
+	index_def_set_statistics(def, get_relname_relid(name, get_rel_namespace(leaf)));
+}
+
+/*
+ * The transaction of a batch.  Locks: target ACCESS SHARE, so that the copy
+ * can't start over (it empties the target) between the look at the batch and
+ * the build's end; the leaf what the statement takes.
+ */
+static void
+index_batch(Run *run, void *arg)
+{
+	Batch *batch = arg;
+	ErrorContextCallback callback = {error_context_stack, index_error_context, batch};
+	IndexDef *def;
+
+	if (run->m == NULL || run->m->state != STATE_INDEXING)
+		return;
+	error_context_stack = &callback;
+	LockRelationOid(run->m->target, AccessShareLock);
+	if (batch_begin(run, batch))
+	{
+		begin_reading(run);
+		def = index_def(run->m, atooid(batch->detail));
+		end_reading(run);
+
+		/* an index or a leaf that is gone meanwhile is no work */
+		if (def != NULL && get_rel_relkind(batch->relation) == RELKIND_RELATION)
+		{
+			run_report(run, "building index %s on %s", def->name, get_rel_name(batch->relation));
+			run_as_owner(run);
+			if (!index_def_exists(def, batch->relation))
+				build_on_leaf(def, batch->relation, batch->batch);
+			run_as_self(run);
+		}
+		batch_finish(run, batch, 0, 0);
+		ME_DEBUG_POINT("index_before_commit");
+	}
+	error_context_stack = callback.previous;
+}
+
+static void
+give_back(Run *run, void *arg)
+{
+	if (run->m != NULL)
+		batch_give_back(run, arg);
+}
+
+/* Build one index.  An error gives the batch back and goes on to the caller. */
+StepResult
+index_work(Run *run)
+{
+	Batch *batch = NULL;
+	ErrorData *error = NULL;
+	ErrorData *second = NULL;
+
+	run_begin(run);
+	if (run->m != NULL && run->m->state == STATE_INDEXING && !run->m->paused)
+		batch = batch_claim(run, BATCH_INDEX, 0);
+	run_commit(run);
+	if (batch == NULL)
+		return STEP_WAIT;
+
+	if (!run_attempt(run, index_batch, batch, &error))
+	{
+		(void) run_attempt(run, give_back, batch, &second);
+		ReThrowError(error);
+	}
+	return STEP_MORE;
+}
+
+/* ------------------------------------------------------------------------
+ * Attaching
+ * ------------------------------------------------------------------------
+ */
+
+/* Direct partitions, copied: the descriptor may change while we work. */
+static List *
+direct_partitions(Oid relid)
+{
+	Relation rel = table_open(relid, AccessShareLock);
+	PartitionDesc desc = RelationGetPartitionDesc(rel, false);
+	List *children = NIL;
+
+	for (int i = 0; i < desc->nparts; i++)
+		children = lappend_oid(children, desc->oids[i]);
+	table_close(rel, NoLock);
+	return children;
+}
+
+/* The leaf's index that is the same as its parent's; built if there is none. */
+static Oid
+find_or_build(IndexDef *def, Oid leaf, Oid parent_index)
+{
+	Oid index = index_def_find(leaf, parent_index);
+
+	if (!OidIsValid(index))
+	{
+		build_on_leaf(def, leaf, (int64) leaf);
+		index = index_def_find(leaf, parent_index);
+	}
+	if (!OidIsValid(index))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("partition \"%s\" has no index like \"%s\"", get_rel_name(leaf),
+							   get_rel_name(parent_index))));
+	return index;
+}
+
+/*
+ * Make the index of a partitioned table, by this name, and attach those of its
+ * partitions, whatever is below them.  Returns its OID.
+ *
+ *		CREATE INDEX t_a_idx_new ON ONLY public.t_new USING btree (a)
+ *		ALTER INDEX public.t_a_idx_new ATTACH PARTITION public.t_p0_a_idx
+ */
+static Oid
+make_partitioned(IndexDef *def, Oid relid, const char *name)
+{
+	Oid index;
+	char *index_name;
+	ListCell *cell;
+
+	(void) sql_run("%s", index_def_sql(def, name, relid, true));
+	CommandCounterIncrement();
+	index = get_relname_relid(name, get_rel_namespace(relid));
+	index_name = sql_relation(index);
+
+	foreach (cell, direct_partitions(relid))
+	{
+		Oid child = lfirst_oid(cell);
+		Oid child_index;
+
+		CHECK_FOR_INTERRUPTS();
+		if (get_rel_relkind(child) == RELKIND_PARTITIONED_TABLE)
+			child_index =
+				make_partitioned(def, child, index_def_leaf_name(def, child, (int64) child));
+		else
+			child_index = find_or_build(def, child, index);
+		(void) sql_run("ALTER INDEX %s ATTACH PARTITION %s", index_name, sql_relation(child_index));
+		CommandCounterIncrement();
+	}
+	index_def_set_statistics(def, index);
+	if (!get_index_isvalid(index))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("index \"%s\" is not valid on all partitions", name)));
+	return index;
+}
+
+/* ------------------------------------------------------------------------
+ * Replica identity
+ * ------------------------------------------------------------------------
+ */
+
+static char
+replica_identity(Oid relid)
+{
+	Relation rel = table_open(relid, AccessShareLock);
+	char identity = rel->rd_rel->relreplident;
+
+	table_close(rel, AccessShareLock);
+	return identity;
+}
+
+/*
+ * Give a table of the target the source's replica identity.  (It is FULL while
+ * there is no index.)  "like" is the target's counterpart of the source's
+ * replica identity index, and is attached: so the table's own is its child.
+ */
+static void
+set_replica_identity(Oid relid, char wanted, Oid like)
+{
+	char *what = wanted == REPLICA_IDENTITY_FULL	  ? "FULL"
+				 : wanted == REPLICA_IDENTITY_NOTHING ? "NOTHING"
+													  : "DEFAULT";
+
+	if (wanted == REPLICA_IDENTITY_INDEX)
+	{
+		char *name = sql_text("SELECT c.relname FROM pg_catalog.pg_partition_tree(%u) t"
+							  " JOIN pg_catalog.pg_index i ON i.indexrelid = t.relid"
+							  " JOIN pg_catalog.pg_class c ON c.oid = t.relid"
+							  " WHERE i.indrelid = %u",
+							  like, relid);
+
+		what = name ? psprintf("USING INDEX %s", quote_identifier(name)) : "FULL";
+	}
+	else if (replica_identity(relid) == wanted)
+		return;
+	(void) sql_run("ALTER TABLE ONLY %s REPLICA IDENTITY %s", sql_relation(relid), what);
+}
+
+/*
+ * The same on all tables of a target that we made.
+ */
+static void
+set_replica_identities(Migration *m, Oid like)
+{
+	char wanted = replica_identity(m->source);
+	List *tables = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell *cell;
+
+	if (!m->made_target || (wanted == REPLICA_IDENTITY_INDEX && !OidIsValid(like)))
+		return;
+	foreach (cell, tables)
+		set_replica_identity(lfirst_oid(cell), wanted, like);
+}
+
+/* ------------------------------------------------------------------------
+ * The leader's step
+ * ------------------------------------------------------------------------
+ */
+
+/* What changed about a unique index, for people to read. */
+static void
+report_unique(Migration *m, IndexDef *def)
+{
+	if (def->leaf_only)
+		event_add(m, "unique_per_partition", psprintf("{\"index\": %s}", json_quote(def->name)),
+				  "index %s is unique in each partition only: the partition key contains an "
+				  "expression",
+				  quote_identifier(def->name));
+	else if (def->added != NULL)
+		event_add(m, "unique_widened",
+				  psprintf("{\"index\": %s, \"added\": %s}", json_quote(def->name),
+						   json_quote(def->added)),
+				  "unique index %s got the partition key added (%s): it does not keep its old "
+				  "columns unique across partitions",
+				  quote_identifier(def->name), def->added);
+}
+
+/* No partitioned table can have it: make sure that each leaf does. */
+static void
+make_on_leaves(Migration *m, IndexDef *def)
+{
+	ListCell *cell;
+
+	foreach (cell, relinfo_leaves(m->target))
+	{
+		Oid leaf = lfirst_oid(cell);
+
+		CHECK_FOR_INTERRUPTS();
+		if (!index_def_exists(def, leaf))
+			build_on_leaf(def, leaf, (int64) leaf);
+	}
+}
+
+/* Everything is built: make the partitioned indexes, in this transaction. */
+static void
+finish_indexing(Run *run)
+{
+	Migration *m = run->m;
+	List *defs = read_definitions(run);
+	Oid replica_index = InvalidOid;
+	Oid source_replica_index;
+	ListCell *cell;
+	Relation source;
+
+	source = table_open(m->source, AccessShareLock);
+	list_free(RelationGetIndexList(source)); /* sets the field */
+	source_replica_index = source->rd_replidindex;
+	table_close(source, AccessShareLock);
+
+	run_report(run, "attaching indexes");
+	run_as_owner(run);
+	foreach (cell, defs)
+	{
+		IndexDef *def = lfirst(cell);
+		char *name = OidIsValid(def->source) ? name_make(def->name, NEW_SUFFIX) : def->name;
+
+		if (def->leaf_only)
+			make_on_leaves(m, def);
+		else
+		{
+			Oid index = make_partitioned(def, m->target, name);
+
+			if (def->source == source_replica_index)
+				replica_index = index;
+		}
+	}
+	set_replica_identities(m, replica_index);
+	run_as_self(run);
+	foreach (cell, defs)
+		report_unique(m, lfirst(cell));
+	ME_DEBUG_POINT("indexing_before_commit");
+	state_change(m, STATE_CATCHING_UP, "all indexes of %s are built", sql_relation(m->target));
+}
+
+/*
+ * Add the batches; later, when all are done, finish.  Locks of the last
+ * transaction: whatever making and attaching indexes takes on the target.
+ */
+StepResult
+index_step(Run *run)
+{
+	StepResult result = STEP_DONE;
+
+	run_begin(run);
+	if (run->m != NULL && run->m->state == STATE_INDEXING)
+	{
+		result = STEP_MORE;
+		LockRelationOid(run->m->target, AccessShareLock);
+		if (batch_count(run->m, BATCH_INDEX) == 0)
+			add_batches(run);
+		if (batch_open_count(run->m, BATCH_INDEX) == 0)
+		{
+			finish_indexing(run);
+			result = STEP_DONE;
+		}
+	}
+	run_commit(run);
+	return result;
+}

@@ -1,0 +1,64 @@
+/*-------------------------------------------------------------------------
+ *
+ * index_def.h
+ *	  What indexes the target is to have: the source's, as statements that
+ *	  make the same on a leaf, or on a partitioned table alone.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_INDEX_DEF_H
+#define MIGRATE_EXT_INDEX_DEF_H
+
+#include "nodes/pg_list.h"
+#include "types.h"
+
+typedef struct IndexDef
+{
+	Oid source;	  /* the source's index; InvalidOid: one of ours */
+	char *name;	  /* of index and constraint on the source */
+	char *suffix; /* what a leaf's index adds to the leaf's name */
+	char contype; /* CONSTRAINT_PRIMARY, CONSTRAINT_UNIQUE, or 0 */
+	bool unique;
+	char *tail;		  /* "btree (a, b) WHERE c", "PRIMARY KEY (a, b)" */
+	char *added;	  /* partition key columns put in, quoted; or NULL */
+	bool leaf_only;	  /* no partitioned table can have it */
+	List *statistics; /* of pairs: column number, target (see .c) */
+} IndexDef;
+
+/*
+ * The definition for one index of the source, as it is now; NULL if it is gone,
+ * not valid, or can't be made on the target (an exclusion constraint; a column
+ * that the target lacks).  source_index InvalidOid: a plain index on the
+ * identity.  The caller holds a lock on the source.
+ */
+extern IndexDef *index_def(Migration *m, Oid source_index);
+
+/*
+ * The indexes that the target lacks, the one on the identity first; List of
+ * OIDs for index_def().  An adopted target may have some already.
+ */
+extern List *index_def_wanted(Migration *m);
+
+/* The statement that makes it; "only": on a partitioned table alone. */
+extern char *index_def_sql(IndexDef *def, const char *name, Oid relid, bool only);
+
+/* A name for it on a leaf, final and free; tie tells apart where cut. */
+extern char *index_def_leaf_name(IndexDef *def, Oid leaf, int64 tie);
+
+/*
+ * Is there an index on "relid" that serves for it?  Told by text, which may
+ * differ where the target's types do: no is not for sure.
+ */
+extern bool index_def_exists(IndexDef *def, Oid relid);
+
+/*
+ * The valid index of "relid", attached to none yet, that has the same
+ * definition and kind of constraint as "like", an index of another table with
+ * the same columns; or InvalidOid.
+ */
+extern Oid index_def_find(Oid relid, Oid like);
+
+/* Set the statistics targets of its expressions on an index made of it. */
+extern void index_def_set_statistics(IndexDef *def, Oid index);
+
+#endif

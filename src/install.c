@@ -1,0 +1,217 @@
+/*-------------------------------------------------------------------------
+ *
+ * install.c
+ *	  created -> logging: the change log, the sync trigger, the horizon.  And
+ *	  the same again where a copy must start over, or a trigger was tampered
+ *	  with.
+ *
+ * Under SHARE ROW EXCLUSIVE no transaction has an uncommitted write on the
+ * source.  The horizon is the oldest transaction still running then: a row
+ * version older than it was there before the trigger, and every change from now
+ * on is logged.  The lock is waited for in short attempts, each a transaction
+ * of its own, so that nobody queues behind us for long.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/table.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/pg_class.h"
+#include "commands/tablecmds.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "changelog.h"
+#include "debug_point.h"
+#include "relinfo.h"
+#include "run.h"
+#include "sqlgen.h"
+#include "stages.h"
+#include "state.h"
+#include "sync_trigger.h"
+
+/*
+ * Lock the source against writers, in this bounded attempt, and make sure that
+ * no statement of this very session is still using it.
+ */
+static void
+lock_source(Run *run)
+{
+	Relation	rel;
+
+	run_limit_lock_waits(run);
+	rel = try_table_open(run->m->source, ShareRowExclusiveLock);
+	if (rel == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the source of migration \"%s\" has been dropped", run->m->name),
+				 errhint("Call migrate_ext.cancel to end the migration.")));
+	CheckTableNotInUse(rel, "migrate");
+	table_close(rel, NoLock);
+}
+
+/* xmin of a fresh snapshot, as a 64-bit transaction id */
+static FullTransactionId
+oldest_running(void)
+{
+	FullTransactionId next = ReadNextFullTransactionId();
+	TransactionId xmin = GetLatestSnapshot()->xmin;
+	uint32		epoch = EpochFromFullTransactionId(next);
+
+	/* xmin precedes next: where it is numerically above, the counter wrapped between */
+	if (xmin > XidFromFullTransactionId(next))
+		epoch--;
+	return FullTransactionIdFromEpochAndXid(epoch, xmin);
+}
+
+/* What holds from now on, all of it in this transaction. */
+static void
+record_horizon(Migration *m)
+{
+	m->horizon = oldest_running();
+	m->end_block = relinfo_blocks(m->source);
+	m->relfilenode = relinfo_relfilenode(m->source);
+	m->source_shape = relinfo_shape(m->source);
+	m->target_shape = relinfo_target_shape(m->target);
+	m->tainted = false;
+	catalog_save_horizon(m);
+	sync_trigger_set(m, SYNC_LOG);
+	truncation_clear(m->id);
+	drain_place_reset(m->id);
+}
+
+static void
+install_body(Run *run, void *arg)
+{
+	Migration  *m = run->m;
+
+	lock_source(run);
+	LockRelationOid(m->target, RowExclusiveLock);
+	changelog_create(m);
+	record_horizon(m);
+	ME_DEBUG_POINT("install_before_commit");
+	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s.%s are logged",
+				 m->schema_name, m->table_name);
+}
+
+/* An attempt that failed for want of a lock is tried again; all else is an error. */
+static StepResult
+attempt_result(bool ok, ErrorData *error)
+{
+	if (ok)
+		return STEP_DONE;
+	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
+		return STEP_WAIT;
+	ReThrowError(error);
+	return STEP_WAIT;			/* keep compiler quiet */
+}
+
+StepResult
+install_step(Run *run)
+{
+	ErrorData  *error = NULL;
+	bool		ok;
+
+	run_report(run, "installing the sync trigger");
+	ok = run_attempt(run, install_body, NULL, &error);
+	return attempt_result(ok, error);
+}
+
+/*
+ * The copy writes without minding indexes, so those that the index stage made
+ * already must go.
+ */
+static void
+drop_target_indexes(Migration *m)
+{
+	List	   *relations = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell   *lc;
+
+	foreach(lc, relations)
+	{
+		Oid			relid = lfirst_oid(lc);
+		char	   *drop;
+
+		for (;;)
+		{
+			/* what hangs on the parent goes with the parent's, which comes first */
+			drop = sql_text("SELECT CASE WHEN c.oid IS NOT NULL"
+							" THEN format('ALTER TABLE %%s DROP CONSTRAINT %%I', i.indrelid::regclass, c.conname)"
+							" ELSE format('DROP INDEX %%s', i.indexrelid::regclass) END"
+							" FROM pg_catalog.pg_index i LEFT JOIN pg_catalog.pg_constraint c"
+							" ON c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x')"
+							" AND c.conrelid = i.indrelid WHERE i.indrelid = %u"
+							" ORDER BY c.contype = 'p' DESC LIMIT 1", relid);
+			if (drop == NULL)
+				break;
+			(void) sql_run("%s", drop);
+			CommandCounterIncrement();
+		}
+	}
+}
+
+static void
+restart_body(Run *run, void *arg)
+{
+	Migration  *m = run->m;
+
+	lock_source(run);
+	run_as_owner(run);
+	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
+	drop_target_indexes(m);
+	run_as_self(run);
+	changelog_truncate(m);
+	m->epoch++;
+	batch_reset(m);
+	record_horizon(m);
+	state_change(m, STATE_LOGGING, "the copy of %s.%s starts over", m->schema_name, m->table_name);
+}
+
+/*
+ * Back to logging: the target and the log are emptied and a new horizon is
+ * taken.  The new epoch makes batches of the old one void.
+ */
+StepResult
+install_restart_step(Run *run)
+{
+	ErrorData  *error = NULL;
+	bool		ok;
+
+	run_report(run, "starting the copy over");
+	ok = run_attempt(run, restart_body, NULL, &error);
+	return attempt_result(ok, error);
+}
+
+static void
+mend_body(Run *run, void *arg)
+{
+	Migration  *m = run->m;
+
+	lock_source(run);
+	if (m->state == STATE_SWAPPED)
+		sync_trigger_prepare_reverse(m);
+	else
+		sync_trigger_set(m, SYNC_WRITE_THROUGH);
+	m->tainted = true;			/* until a clean verification */
+	catalog_save_trigger(m);
+	catalog_save_verified(m, false);
+	event_add(m, "mended", NULL,
+			  "sync trigger put right; everything is verified again before the next swap");
+}
+
+/* Live or swapped: the trigger is put right, and what was verified no longer counts. */
+StepResult
+install_mend_step(Run *run)
+{
+	ErrorData  *error = NULL;
+	bool		ok;
+
+	ok = run_attempt(run, mend_body, NULL, &error);
+	return attempt_result(ok, error);
+}

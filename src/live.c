@@ -1,0 +1,82 @@
+/*-------------------------------------------------------------------------
+ *
+ * live.c
+ *	  What goes on while a migration is live or swapped and nobody asks for
+ *	  anything: the leader keeps it ready.
+ *
+ *		intact		trigger, columns, partitions are as we left them
+ *		log			what could not be written through is drained
+ *		reverse		the triggers for the way back, before they are needed
+ *		statistics	once since it went live
+ *		headroom	range partitions ahead of the data
+ *
+ * All of it is done in the order of its urgency, the first thing due at each
+ * call.  Tampering is an error of guard_check(); the loop around us makes it a
+ * pause with a reason.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "attempt.h"
+#include "catalog.h"
+#include "changelog.h"
+#include "reverse.h"
+#include "run.h"
+#include "stages.h"
+#include "statistics.h"
+
+/* What one look at the migration tells. */
+typedef struct LiveWork
+{
+	bool		gone;			/* not live or swapped any more, or paused */
+	bool		drain;
+	bool		reverse;
+	bool		statistics;
+} LiveWork;
+
+/*
+ * Reads only, but opens the tables: behind somebody's ALTER TABLE it must not
+ * wait for ever, with a snapshot in its hands.
+ */
+static void
+look(Run *run, void *arg)
+{
+	LiveWork *work = arg;
+	Migration *m = run->m;
+
+	work->gone =
+		m == NULL || m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED);
+	if (work->gone)
+		return;
+	run_limit_lock_waits(run);
+	guard_check(m);
+	work->drain = changelog_pending(m, 1) > 0;
+	work->reverse = !reverse_is_prepared(m);
+	work->statistics = m->analyzed_at == 0;
+}
+
+StepResult
+live_step(Run *run)
+{
+	LiveWork work = {0};
+	ErrorData *error = NULL;
+
+	run_report(run, "keeping both tables equal");
+	if (!run_attempt(run, look, &work, &error))
+	{
+		if (!attempt_is_lock_failure(error))
+			ReThrowError(error);
+		return STEP_WAIT;
+	}
+	if (work.gone)
+		return STEP_DONE;
+	if (work.drain)
+		return drain_step(run, true);
+	if (work.reverse)
+		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
+	if (work.statistics)
+		return statistics_gather(run) ? STEP_MORE : STEP_WAIT;
+	target_keep_headroom(run);
+	return STEP_WAIT;
+}

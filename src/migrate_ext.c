@@ -1,0 +1,28 @@
+/*-------------------------------------------------------------------------
+ *
+ * migrate_ext.c
+ *	  The library's entry point: settings, callbacks, launchers.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+
+#include "launcher.h"
+#include "settings.h"
+#include "sync.h"
+
+PG_MODULE_MAGIC;
+
+extern PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	settings_define();
+	sync_init();
+	if (process_shared_preload_libraries_in_progress)
+		launcher_register_all();
+}

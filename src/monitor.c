@@ -1,0 +1,221 @@
+/*-------------------------------------------------------------------------
+ *
+ * monitor.c
+ *	  What the views show and SQL can't tell by itself.
+ *
+ * A function in a view runs with the rights of whoever reads the view.  So each
+ * of these looks for itself whether the caller may see the migration, and
+ * returns NULL if not, as the view would leave out its row.
+ *
+ * Who looks at a view must never have to wait: where a table is locked
+ * exclusively, its count is NULL.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "catalog_spi.h"
+#include "changelog.h"
+#include "run.h"
+#include "sqlgen.h"
+
+PG_FUNCTION_INFO_V1(migrate_ext_log_entries);
+PG_FUNCTION_INFO_V1(migrate_ext_default_rows);
+PG_FUNCTION_INFO_V1(migrate_ext_leader);
+PG_FUNCTION_INFO_V1(migrate_ext_workers);
+
+/*
+ * Counting rows one by one ends here, a few milliseconds; beyond it the
+ * planner's estimate is told.
+ */
+#define MAX_COUNTED 100000
+
+static Oid
+relation_owner(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
+/*
+ * The migration, or NULL if the caller may not see it: the same condition as
+ * the views'.  Where the original was dropped, the target tells the owner.
+ */
+static Migration *
+visible_migration(FunctionCallInfo fcinfo)
+{
+	Migration *m = PG_ARGISNULL(0) ? NULL : catalog_load(PG_GETARG_INT64(0), false);
+	Oid owner;
+
+	if (m == NULL)
+		return NULL;
+	owner = OidIsValid(m->owner) ? m->owner : relation_owner(m->target);
+	if (is_member_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+		(OidIsValid(owner) && is_member_of_role(GetUserId(), owner)))
+		return m;
+	return NULL;
+}
+
+/* A lock that lets us count, if it can be had at once. */
+static bool
+try_lock(Oid relid)
+{
+	return OidIsValid(relid) && ConditionalLockRelationOid(relid, AccessShareLock) &&
+		   get_rel_name(relid) != NULL;
+}
+
+static int64
+estimated_rows(Oid relid)
+{
+	return sql_int64("SELECT GREATEST(reltuples, 0)::int8 FROM pg_catalog.pg_class WHERE oid = %u",
+					 relid);
+}
+
+/* ------------------------------------------------------------------------
+ * Functions
+ * ------------------------------------------------------------------------
+ */
+
+/* log_entries(migration id): not drained yet, up to 100,000 */
+Datum
+migrate_ext_log_entries(PG_FUNCTION_ARGS)
+{
+	Migration *m = visible_migration(fcinfo);
+	UserSwitch user;
+	int64 entries;
+
+	if (m == NULL)
+		PG_RETURN_NULL();
+	if (!OidIsValid(m->log))
+		PG_RETURN_INT64(0);
+	if (!try_lock(m->log))
+		PG_RETURN_NULL();
+	user_switch_superuser(&user);
+	entries = changelog_pending(m, MAX_COUNTED);
+	user_switch_back(&user);
+	PG_RETURN_INT64(entries);
+}
+
+/* Count one partition: exactly as far as that is cheap. */
+static int64
+count_rows(Oid relid)
+{
+	int64 rows = sql_int64("SELECT pg_catalog.count(*) FROM (SELECT FROM ONLY %s LIMIT %d) r",
+						   sql_relation(relid), MAX_COUNTED);
+
+	return rows < MAX_COUNTED ? rows : Max(rows, estimated_rows(relid));
+}
+
+/* Default partitions below relid, of all levels; false if one can't be looked at now. */
+static bool
+count_default_rows(Oid relid, int64 *rows)
+{
+	Relation rel;
+	PartitionDesc desc;
+	Oid default_partition;
+	bool counted = true;
+	int i;
+
+	if (!try_lock(relid))
+		return false;
+	rel = relation_open(relid, NoLock);
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		desc = RelationGetPartitionDesc(rel, true);
+		default_partition = get_default_oid_from_partdesc(desc);
+		if (OidIsValid(default_partition) && get_rel_relkind(default_partition) == RELKIND_RELATION)
+		{
+			counted = try_lock(default_partition);
+			if (counted)
+				*rows += count_rows(default_partition);
+		}
+		for (i = 0; i < desc->nparts && counted; i++)
+			if (get_rel_relkind(desc->oids[i]) == RELKIND_PARTITIONED_TABLE)
+				counted = count_default_rows(desc->oids[i], rows);
+	}
+	relation_close(rel, NoLock);
+	return counted;
+}
+
+/* default_rows(migration id): rows in the target's default partitions */
+Datum
+migrate_ext_default_rows(PG_FUNCTION_ARGS)
+{
+	Migration *m = visible_migration(fcinfo);
+	UserSwitch user;
+	int64 rows = 0;
+	bool counted;
+
+	if (m == NULL)
+		PG_RETURN_NULL();
+	user_switch_superuser(&user);
+	counted = count_default_rows(m->target, &rows);
+	user_switch_back(&user);
+	if (!counted)
+		PG_RETURN_NULL();
+	PG_RETURN_INT64(rows);
+}
+
+/* leader(migration id): its process id, NULL if there is none */
+Datum
+migrate_ext_leader(PG_FUNCTION_ARGS)
+{
+	Migration *m = visible_migration(fcinfo);
+	int pid = m ? leader_pid(m->id) : 0;
+
+	if (pid == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_INT32(pid);
+}
+
+/*
+ * workers(migration id): processes that are at work on it: the leader, and
+ * those that hold the lease of a batch.
+ */
+Datum
+migrate_ext_workers(PG_FUNCTION_ARGS)
+{
+	Migration *m = visible_migration(fcinfo);
+	Oid types[] = {INT8OID, INT4OID};
+	Datum values[2];
+	Datum helpers;
+	int leader;
+	bool isnull;
+
+	if (m == NULL)
+		PG_RETURN_NULL();
+	leader = leader_pid(m->id);
+	values[0] = Int64GetDatum(m->id);
+	values[1] = Int32GetDatum(leader);
+	helpers =
+		catalog_scalar("SELECT pg_catalog.count(DISTINCT b.pid) FROM migrate_ext.batch b"
+					   " JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+					   " WHERE b.migration = $1 AND b.state = 'running' AND b.pid <> $2"
+					   " AND a.backend_start <= b.started_at",
+					   2, types, values, &isnull);
+	PG_RETURN_INT32((leader != 0 ? 1 : 0) + (int32) DatumGetInt64(helpers));
+}

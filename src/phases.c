@@ -1,0 +1,244 @@
+/*-------------------------------------------------------------------------
+ *
+ * phases.c
+ *	  The state machine: which stage makes a migration's next step.
+ *
+ * A leader (a worker, or a session inside a CALL) holds the leader lock and
+ * calls phase_step() in a loop.  What is wanted stands in the migration's row:
+ * goal, pause, request.  What is done is written by the stages, each transition
+ * in the transaction that did its work.  So a leader can die at any line: the
+ * next one reads the row and goes on.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "utils/memutils.h"
+
+#include "catalog.h"
+#include "errors.h"
+#include "phases.h"
+#include "run.h"
+#include "stages.h"
+
+typedef StepResult (*StepFunction) (Run *run);
+
+typedef struct Phase
+{
+	StepFunction step;			/* towards the next state */
+	StepFunction work;			/* shared out to helpers, or NULL */
+} Phase;
+
+static const Phase phases[NUM_STATES] = {
+	[STATE_CREATED] = {install_step, NULL},
+	[STATE_LOGGING] = {copy_begin_step, NULL},
+	[STATE_COPYING] = {copy_step, copy_work},
+	[STATE_INDEXING] = {index_step, index_work},
+	[STATE_CATCHING_UP] = {golive_step, NULL},
+	[STATE_LIVE] = {swap_step, NULL},
+};
+
+bool
+phase_has_work(MigrationState state)
+{
+	return phases[state].work != NULL;
+}
+
+/*
+ * A tampered trigger: after resume() it is put right, which before going live
+ * means to start over, since writes may have gone unrecorded.
+ */
+static StepResult
+mend(Run *run, MigrationState state)
+{
+	if (state < STATE_LIVE)
+		return install_restart_step(run);
+	return install_mend_step(run);
+}
+
+/* The step for what the row says; outside of a transaction. */
+static StepResult
+dispatch(Run *run, const Migration *m)
+{
+	if (m->goal == STATE_CANCELLED)
+		return cancel_step(run);
+	if (m->paused || m->state > STATE_SWAPPED)
+		return STEP_WAIT;
+	if (m->state > STATE_CREATED && m->needs_mending)
+		return mend(run, m->state);
+	if (m->state == STATE_SWAPPED)
+	{
+		if (m->goal == STATE_COMPLETED)
+			return complete_step(run);
+		return m->goal == STATE_LIVE ? swap_step(run) : live_step(run);
+	}
+	if (m->state == STATE_LIVE && m->goal != STATE_SWAPPED)
+		return live_step(run);
+	if (m->state >= m->goal)
+		return STEP_WAIT;
+	return phases[m->state].step(run);
+}
+
+/* Read the row, then step. */
+static StepResult
+step(Run *run)
+{
+	Migration	m;
+	bool		restart;
+
+	run_begin(run);
+	run->gone = run->m == NULL;
+	if (run->gone)
+	{
+		run_commit(run);
+		return STEP_DONE;
+	}
+	m = *run->m;
+	run->seen_state = m.state;
+	run->seen_goal = m.goal;
+	run->seen_paused = m.paused;
+	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
+	run_commit(run);
+
+	if (restart && !m.paused && m.goal != STATE_CANCELLED)
+		return install_restart_step(run);
+	return dispatch(run, &m);
+}
+
+/* ---- errors ---- */
+
+static void
+record_restart(Run *run, ErrorData *error)
+{
+	run_begin(run);
+	if (run->m && run->m->state < STATE_LIVE)
+	{
+		truncation_mark(run->m->id);
+		event_add(run->m, "restart", NULL, "%s", error->message);
+	}
+	run_commit(run);
+}
+
+static void
+record_tampering(Run *run, ErrorData *error)
+{
+	run_begin(run);
+	if (run->m && !run->m->paused)
+	{
+		catalog_save_tainted(run->m);
+		catalog_save_pause(run->m, true, error->message);
+		event_add(run->m, "paused", NULL, "paused: %s", error->message);
+		ereport(WARNING,
+				(errmsg("migration \"%s\" is paused: %s", run->m->name, error->message),
+				 error->hint ? errhint("%s", error->hint) : 0));
+	}
+	run_commit(run);
+}
+
+static bool
+is_transient(int sqlerrcode)
+{
+	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
+		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+}
+
+/*
+ * An error of a worker: once as an event and in the server's log, not at every
+ * try.
+ */
+static void
+record_error(Run *run, ErrorData *error)
+{
+	run_begin(run);
+	if (run->m && (run->m->last_error == NULL || strcmp(run->m->last_error, error->message) != 0))
+	{
+		catalog_save_error(run->m, error->message);
+		event_add(run->m, "error", NULL, "%s", error->message);
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("migration \"%s\", state %s: %s", run->m->name,
+						state_name(run->m->state), error->message),
+				 error->detail ? errdetail_internal("%s", error->detail) : 0,
+				 error->context ? errcontext("%s", error->context) : 0));
+	}
+	run_commit(run);
+}
+
+static void
+clear_error(Run *run)
+{
+	run_begin(run);
+	if (run->m && run->m->last_error && run->m->request == NULL &&
+		run->m->goal > run->m->state)
+		catalog_save_error(run->m, NULL);
+	run_commit(run);
+}
+
+/* Call f; whatever it throws has been rolled back when this returns. */
+static StepResult
+guarded(Run *run, StepFunction f, ErrorData **error)
+{
+	volatile StepResult result = STEP_WAIT;
+
+	*error = NULL;
+	PG_TRY();
+	{
+		result = f(run);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->scratch);
+		*error = CopyErrorData();
+		FlushErrorState();
+		run_abort(run);
+	}
+	PG_END_TRY();
+
+	if (*error == NULL)
+		return result;
+	if (run->in_session && (*error)->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return STEP_WAIT;
+	if ((*error)->sqlerrcode == ERRCODE_MIGRATION_RESTART)
+		record_restart(run, *error);
+	else if ((*error)->sqlerrcode == ERRCODE_MIGRATION_TAMPERED)
+		record_tampering(run, *error);
+	else if (is_transient((*error)->sqlerrcode))
+		;
+	else
+	{
+		if (!run->in_session)
+			record_error(run, *error);
+		return STEP_WAIT;
+	}
+	*error = NULL;
+	return STEP_WAIT;
+}
+
+StepResult
+phase_step(Run *run, ErrorData **error)
+{
+	StepResult	result = guarded(run, step, error);
+
+	if (*error == NULL && run->errors > 0)
+	{
+		run->errors = 0;
+		if (!run->gone)
+			clear_error(run);
+	}
+	else if (*error)
+		run->errors++;
+	return result;
+}
+
+StepResult
+phase_work(Run *run, ErrorData **error)
+{
+	if (!phase_has_work(run->seen_state))
+	{
+		*error = NULL;
+		return STEP_WAIT;
+	}
+	return guarded(run, phases[run->seen_state].work, error);
+}

@@ -1,0 +1,202 @@
+/*-------------------------------------------------------------------------
+ *
+ * preflight.c
+ *	  What stands in the way of a swap.  What is looked for, and how it is
+ *	  called, is in sql/30_preflight.sql; this asks.
+ *
+ * The same question is asked when a person calls preflight(), before the swap,
+ * and under its lock: something that depends on the table may have been made a
+ * moment ago.  Under the lock every millisecond counts, so the statement's plan
+ * is kept for the life of the process.  (The catalogs that it reads hardly ever
+ * make a plan invalid, and if so it is planned again.)
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "funcapi.h"
+#include "lib/stringinfo.h"
+#include "nodes/parsenodes.h"
+#include "utils/builtins.h"
+#include "utils/snapmgr.h"
+#include "utils/tuplestore.h"
+
+#include "arguments.h"
+#include "catalog.h"
+#include "run.h"
+#include "stages.h"
+
+PG_FUNCTION_INFO_V1(migrate_ext_preflight);
+
+#define ERRORS_SQL                                                                                 \
+	"SELECT 'error', object, problem, remedy FROM migrate_ext.preflight_errors($1, $2)"
+#define NOTES_SQL                                                                                  \
+	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)"               \
+	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity), object"
+
+/* A row as preflight() returns it: severity, object, problem, remedy. */
+#define PREFLIGHT_COLUMNS 4
+
+typedef void (*RowFunction)(char **row, void *arg);
+
+static SPIPlanPtr errors_plan = NULL;
+
+static void
+each_row(RowFunction f, void *arg)
+{
+	uint64 i;
+	int j;
+
+	for (i = 0; i < SPI_processed; i++)
+	{
+		char *row[PREFLIGHT_COLUMNS];
+
+		for (j = 0; j < PREFLIGHT_COLUMNS; j++)
+			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, j + 1);
+		f(row, arg);
+	}
+}
+
+/* A worker has no snapshot of its own, and SPI wants one around its own. */
+static bool
+push_snapshot(void)
+{
+	if (ActiveSnapshotSet())
+		return false;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	return true;
+}
+
+static void
+check_spi(int code, int expected, const char *sql)
+{
+	if (code != expected)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not execute a statement of migrate_ext: %s",
+							   SPI_result_code_string(code)),
+						errdetail_internal("%s", sql)));
+}
+
+/*
+ * Call f for each thing that stops a swap of m from its present state.  The
+ * application's table is the source, or after a swap the target.
+ */
+static void
+each_error(Migration *m, RowFunction f, void *arg)
+{
+	bool swapped = m->state == STATE_SWAPPED;
+	Oid types[] = {OIDOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(swapped ? m->target : m->source),
+					  ObjectIdGetDatum(swapped ? m->source : m->target)};
+	UserSwitch user;
+	bool pushed;
+
+	user_switch_superuser(&user);
+	pushed = push_snapshot();
+	check_spi(SPI_connect(), SPI_OK_CONNECT, ERRORS_SQL);
+	if (errors_plan == NULL)
+	{
+		SPIPlanPtr plan =
+			SPI_prepare_cursor(ERRORS_SQL, lengthof(types), types, CURSOR_OPT_GENERIC_PLAN);
+
+		check_spi(plan ? SPI_OK_SELECT : SPI_result, SPI_OK_SELECT, ERRORS_SQL);
+		SPI_keepplan(plan);
+		errors_plan = plan;
+	}
+	check_spi(SPI_execute_plan(errors_plan, values, NULL, false, 0), SPI_OK_SELECT, ERRORS_SQL);
+	each_row(f, arg);
+	SPI_finish();
+	if (pushed)
+		PopActiveSnapshot();
+	user_switch_back(&user);
+}
+
+static void
+each_note(Migration *m, RowFunction f, void *arg)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(m->id)};
+	UserSwitch user;
+
+	user_switch_superuser(&user);
+	check_spi(SPI_connect(), SPI_OK_CONNECT, NOTES_SQL);
+	check_spi(SPI_execute_with_args(NOTES_SQL, lengthof(types), types, values, NULL, false, 0),
+			  SPI_OK_SELECT, NOTES_SQL);
+	each_row(f, arg);
+	SPI_finish();
+	user_switch_back(&user);
+}
+
+/* ------------------------------------------------------------------------
+ * For the swap
+ * ------------------------------------------------------------------------
+ */
+
+typedef struct ErrorList
+{
+	StringInfoData text;		/* in the caller's memory */
+	int			count;
+} ErrorList;
+
+static void
+append_error(char **row, void *arg)
+{
+	ErrorList *list = arg;
+
+	appendStringInfo(&list->text, "%s%s: %s", list->count++ > 0 ? "\n" : "", row[1], row[2]);
+}
+
+/*
+ * How many things stop the swap; *text gets a line for each of them, or "".
+ * Takes no lock on the tables.
+ */
+int
+preflight_errors(Migration *m, char **text)
+{
+	ErrorList list = {.count = 0};
+
+	initStringInfo(&list.text);
+	each_error(m, append_error, &list);
+	*text = list.text.data;
+	return list.count;
+}
+
+/* ------------------------------------------------------------------------
+ * For people
+ * ------------------------------------------------------------------------
+ */
+
+static void
+put_row(char **row, void *arg)
+{
+	ReturnSetInfo *result = arg;
+	Datum values[PREFLIGHT_COLUMNS];
+	bool isnull[PREFLIGHT_COLUMNS];
+	int i;
+
+	for (i = 0; i < PREFLIGHT_COLUMNS; i++)
+	{
+		isnull[i] = row[i] == NULL;
+		values[i] = isnull[i] ? (Datum) 0 : CStringGetTextDatum(row[i]);
+	}
+	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
+}
+
+/* preflight(migration): errors first; nothing for one that is finished */
+Datum
+migrate_ext_preflight(PG_FUNCTION_ARGS)
+{
+	Migration *m = catalog_find(argument_text(fcinfo, 0, "migration"), false);
+	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+
+	InitMaterializedSRF(fcinfo, 0);
+	if (m->state <= STATE_SWAPPED)
+	{
+		each_error(m, put_row, result);
+		each_note(m, put_row, result);
+	}
+	return (Datum) 0;
+}

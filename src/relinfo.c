@@ -1,0 +1,332 @@
+/*-------------------------------------------------------------------------
+ *
+ * relinfo.c
+ *	  Describes a relation: its identity, its shape, its leaves, and whether
+ *	  it can be migrated at all.
+ *
+ * All read the relation cache, never a snapshot: they tell what is so now, also
+ * to a transaction at REPEATABLE READ.  Each opens the relation under
+ * AccessShareLock and lets go of it again; who needs the answer to stay true
+ * holds a lock of its own.
+ *
+ * A shape is a text to compare with a later one.  It says nothing of defaults,
+ * constraints or indexes: rows can be carried whatever those are.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "catalog.h"
+#include "catalog/catalog.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "compat.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "partitioning/partdesc.h"
+#include "relinfo.h"
+#include "storage/bufmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* Like table_open, but 42P01 without internals if the relation is gone. */
+static Relation
+open_relation(Oid relid)
+{
+	Relation rel = try_relation_open(relid, AccessShareLock);
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table with OID %u does not exist", relid)));
+	return rel;
+}
+
+/* ------------------------------------------------------------------------
+ * Identity
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Fill identity from an index of rel, or return false if it doesn't name every
+ * row.  The relation cache has left out what is invalid, deferrable or partial
+ * already; what remains are expressions and columns that may be NULL.
+ */
+static bool
+identity_from_index(Relation rel, Oid indexid, Identity *identity)
+{
+	Relation index = index_open(indexid, AccessShareLock);
+	bool usable = true;
+	int i;
+
+	identity->index = indexid;
+	identity->natts = index->rd_index->indnkeyatts;
+	for (i = 0; usable && i < identity->natts; i++)
+	{
+		AttrNumber attnum = index->rd_index->indkey.values[i];
+		Form_pg_attribute att;
+		Oid optype = index->rd_opcintype[i];
+
+		usable = attnum > 0 && TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attnotnull;
+		if (!usable)
+			break;
+		att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
+		identity->attnums[i] = attnum;
+		identity->types[i] = att->atttypid;
+		identity->collations[i] = index->rd_indcollation[i];
+		identity->eq_operators[i] =
+			get_opfamily_member(index->rd_opfamily[i], optype, optype, BTEqualStrategyNumber);
+		usable = OidIsValid(identity->eq_operators[i]);
+	}
+	index_close(index, AccessShareLock);
+	return usable;
+}
+
+Identity *
+relinfo_identity(Oid relid, bool missing_ok)
+{
+	Relation rel = open_relation(relid);
+	Identity *identity = palloc0(sizeof(Identity));
+	Oid candidates[2];
+	int i;
+
+	list_free(RelationGetIndexList(rel)); /* sets the two fields */
+	candidates[0] = rel->rd_pkindex;
+	candidates[1] = rel->rd_replidindex;
+	for (i = 0; i < lengthof(candidates); i++)
+	{
+		if (OidIsValid(candidates[i]) && identity_from_index(rel, candidates[i], identity))
+			break;
+	}
+	if (i == lengthof(candidates))
+	{
+		identity = NULL;
+		if (!missing_ok)
+			ereport(
+				ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has no key that names a row", RelationGetRelationName(rel)),
+				 errdetail("A primary key or a replica identity index is needed that is valid, "
+						   "not deferrable, not partial and on columns that are NOT NULL."),
+				 errhint("Add a primary key, or name a unique index with ALTER TABLE ... "
+						 "REPLICA IDENTITY USING INDEX.")));
+	}
+	table_close(rel, AccessShareLock);
+	return identity;
+}
+
+/* ------------------------------------------------------------------------
+ * Can it be migrated?
+ * ------------------------------------------------------------------------
+ */
+
+/* 42809 for what is no table at all, 0A000 for tables that may come later. */
+static void
+check_kind(Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is not a table", name),
+						errdetail_relkind_not_supported(rel->rd_rel->relkind),
+						errhint("Only plain tables can be migrated.")));
+	if (IsSystemRelation(rel))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("\"%s\" is a system catalog", name),
+				 errdetail("System catalogs can't be migrated.")));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_TEMP)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("table \"%s\" is temporary", name),
+				 errdetail("No other process can read a temporary table, so no worker can "
+						   "copy it.")));
+	if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED), errmsg("table \"%s\" is unlogged", name),
+				 errdetail("Migrating unlogged tables isn't supported: a crash would empty "
+						   "one side only."),
+				 errhint("Use ALTER TABLE ... SET LOGGED first.")));
+	if (rel->rd_rel->reloftype != InvalidOid)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("table \"%s\" is a typed table", name),
+						errdetail("Migrating typed tables isn't supported."),
+						errhint("Use ALTER TABLE ... NOT OF first.")));
+}
+
+/* Partitions and inheritance: rows of the table stand in others too. */
+static void
+check_inheritance(Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						errmsg("table \"%s\" is partitioned already", name),
+						errdetail("Partitioning a partitioned table anew isn't supported yet.")));
+	if (rel->rd_rel->relispartition)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE), errmsg("table \"%s\" is a partition", name),
+				 errdetail("Partitioning a partition further isn't supported."),
+				 errhint("Use ALTER TABLE ... DETACH PARTITION first.")));
+	if (has_superclass(RelationGetRelid(rel)))
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("table \"%s\" inherits from another table", name),
+						errdetail("Tables that inherit can't be migrated."),
+						errhint("Use ALTER TABLE ... NO INHERIT first.")));
+
+	/* relhassubclass may be left over from a child that is gone */
+	if (rel->rd_rel->relhassubclass &&
+		find_inheritance_children(RelationGetRelid(rel), NoLock) != NIL)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("table \"%s\" has tables that inherit from it", name),
+						errdetail("Tables with inheritance children can't be migrated."),
+						errhint("Use ALTER TABLE ... NO INHERIT on them first.")));
+}
+
+/* Ours, or a migration's already. */
+static void
+check_not_used(Relation rel)
+{
+	Migration *m;
+
+	if (RelationGetNamespace(rel) == get_namespace_oid("migrate_ext", true))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is a table of migrate_ext itself", RelationGetRelationName(rel)),
+				 errdetail("The extension's own tables can't be migrated.")));
+
+	m = catalog_of_table(RelationGetRelid(rel));
+	if (m != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" is being migrated already", RelationGetRelationName(rel)),
+				 errdetail("It is the %s of migration \"%s\", which is in state %s.",
+						   m->source == RelationGetRelid(rel) ? "source" : "target", m->name,
+						   state_name(m->state)),
+				 errhint("Complete or cancel that migration first.")));
+}
+
+/*
+ * The kind comes before the owner: that a view can't be migrated is no secret,
+ * and the more helpful answer.
+ */
+void
+relinfo_check_source(Oid relid)
+{
+	Relation rel = open_relation(relid);
+
+	check_kind(rel);
+	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
+	check_not_used(rel);
+	check_inheritance(rel);
+	pfree(relinfo_identity(relid, false));
+	table_close(rel, AccessShareLock);
+}
+
+/* ------------------------------------------------------------------------
+ * Shape
+ * ------------------------------------------------------------------------
+ */
+
+char *
+relinfo_shape(Oid relid)
+{
+	Relation rel = open_relation(relid);
+	TupleDesc desc = RelationGetDescr(rel);
+	StringInfoData shape;
+	int i;
+
+	initStringInfo(&shape);
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped)
+			continue;
+		appendStringInfo(&shape, "%d %s %u %d %u%s%s\n", att->attnum,
+						 quote_identifier(NameStr(att->attname)), att->atttypid, att->atttypmod,
+						 att->attcollation, att->attnotnull ? " not null" : "",
+						 att->attgenerated ? " generated" : "");
+	}
+	table_close(rel, AccessShareLock);
+	return shape.data;
+}
+
+char *
+relinfo_target_shape(Oid target)
+{
+	StringInfoData shape;
+	List *leaves = relinfo_leaves(target);
+	ListCell *lc;
+
+	initStringInfo(&shape);
+	appendStringInfo(&shape, "%sleaves", relinfo_shape(target));
+	list_sort(leaves, list_oid_cmp);
+	foreach (lc, leaves)
+		appendStringInfo(&shape, " %u", lfirst_oid(lc));
+	return shape.data;
+}
+
+/* ------------------------------------------------------------------------
+ * Storage
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A partition whose detaching is under way is still a leaf: it holds rows
+ * until the last query that sees them there is gone.
+ */
+static List *
+collect_leaves(Oid relid, List *leaves)
+{
+	Relation rel;
+	PartitionDesc desc;
+	int i;
+
+	/* a leaf need not be opened, so nobody's lock on it holds us up */
+	if (get_rel_relkind(relid) == RELKIND_RELATION)
+		return lappend_oid(leaves, relid);
+
+	rel = open_relation(relid);
+	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
+	{
+		desc = RelationGetPartitionDesc(rel, false);
+		for (i = 0; i < desc->nparts; i++)
+			leaves = collect_leaves(desc->oids[i], leaves);
+	}
+	relation_close(rel, AccessShareLock);
+	return leaves;
+}
+
+/* A plain table is its own only leaf. */
+List *
+relinfo_leaves(Oid target)
+{
+	return collect_leaves(target, NIL);
+}
+
+BlockNumber
+relinfo_blocks(Oid relid)
+{
+	Relation rel = open_relation(relid);
+	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
+
+	table_close(rel, AccessShareLock);
+	return blocks;
+}
+
+Oid
+relinfo_relfilenode(Oid relid)
+{
+	Relation rel = open_relation(relid);
+	Oid node = rel->rd_rel->relfilenode;
+
+	table_close(rel, AccessShareLock);
+	return node;
+}

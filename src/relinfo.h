@@ -1,0 +1,56 @@
+/*-------------------------------------------------------------------------
+ *
+ * relinfo.h
+ *	  Describes a relation: its identity, its shape, its leaves, and whether
+ *	  it can be migrated at all.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_RELINFO_H
+#define MIGRATE_EXT_RELINFO_H
+
+#include "types.h"
+#include "nodes/pg_list.h"
+#include "utils/relcache.h"
+
+/*
+ * The key that names a row: the primary key, else the replica identity index;
+ * immediate, valid, whole, on NOT NULL plain columns.
+ */
+typedef struct Identity
+{
+	Oid			index;
+	int			natts;
+	AttrNumber	attnums[INDEX_MAX_KEYS];	/* of the table */
+	Oid			types[INDEX_MAX_KEYS];
+	Oid			eq_operators[INDEX_MAX_KEYS];	/* of the index's opfamily */
+	Oid			collations[INDEX_MAX_KEYS];
+} Identity;
+
+/* NULL (missing_ok) or 55000 with a hint if the relation has none. */
+extern Identity *relinfo_identity(Oid relid, bool missing_ok);
+
+/*
+ * Error unless relid can be the source of a migration: a plain, permanent,
+ * non-system table, not partitioned, no inheritance parent or child, not in a
+ * migration already, has an identity; the current user owns it (42501).
+ */
+extern void relinfo_check_source(Oid relid);
+
+/*
+ * A text that changes when columns are added, dropped, renamed or retyped
+ * (attnum, name, type, typmod, collation, not null, generated).
+ */
+extern char *relinfo_shape(Oid relid);
+
+/* relinfo_shape() of the target plus the OIDs of its leaves, sorted. */
+extern char *relinfo_target_shape(Oid target);
+
+/* Leaves (relkind r) below a partitioned table, in bound order; List of Oid. */
+extern List *relinfo_leaves(Oid target);
+
+/* 64-bit-safe number of blocks of the main fork, now. */
+extern BlockNumber relinfo_blocks(Oid relid);
+extern Oid	relinfo_relfilenode(Oid relid);
+
+#endif

@@ -1,0 +1,304 @@
+/*-------------------------------------------------------------------------
+ *
+ * run.c
+ *	  Transactions and rights of a process that works on a migration; the
+ *	  protocol is told in run.h.
+ *
+ * In a background worker run_begin .. run_commit is a plain transaction.  In a
+ * session inside CALL a transaction is always open (SPI_commit starts the next
+ * one), and the work is done in a subtransaction of it: that is what lets us
+ * catch an error there, unwind SPI and everything else, and roll back.  Each
+ * top-level transaction holds one subtransaction, so nothing overflows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/interrupt.h"
+#include "storage/latch.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/ps_status.h"
+#include "utils/snapmgr.h"
+
+#include "catalog.h"
+#include "run.h"
+#include "settings.h"
+
+/*
+ * Settings of the role, the database or the session must not disturb us, nor
+ * lead an unqualified name in an expression of the user's astray.
+ */
+static const struct
+{
+	const char *name;
+	const char *value;
+}			pinned_settings[] = {
+	{"search_path", "pg_catalog, pg_temp"},
+	{"row_security", "off"},
+	{"session_replication_role", "origin"},
+	{"statement_timeout", "0"},
+	{"lock_timeout", "0"},
+	{"idle_in_transaction_session_timeout", "0"},
+	{"DateStyle", "ISO, YMD"},
+	{"IntervalStyle", "postgres"},
+	{"extra_float_digits", "3"},
+	{"default_tablespace", ""},
+	{"default_table_access_method", "heap"},
+	{"check_function_bodies", "off"},
+	{"xmlbinary", "base64"},
+	{"bytea_output", "hex"},
+};
+
+static void
+pin_settings(void)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(pinned_settings); i++)
+		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
+								 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+static void
+become(Oid userid, int flags)
+{
+	Oid			current;
+	int			sec_context;
+
+	GetUserIdAndSecContext(&current, &sec_context);
+	SetUserIdAndSecContext(userid, sec_context | SECURITY_LOCAL_USERID_CHANGE | flags);
+}
+
+/*
+ * Create a run for the migration, in CurrentMemoryContext (which must outlive
+ * transactions).  Touches no table.
+ */
+Run *
+run_create(int64 migration_id, bool in_session)
+{
+	Run		   *run = palloc0(sizeof(Run));
+
+	run->migration_id = migration_id;
+	run->in_session = in_session;
+	run->scratch = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext step",
+										 ALLOCSET_DEFAULT_SIZES);
+	return run;
+}
+
+void
+run_free(Run *run)
+{
+	MemoryContextDelete(run->scratch);
+	pfree(run);
+}
+
+/*
+ * Begin a transaction of READ COMMITTED, read write, as superuser with pinned
+ * settings, and load run->m (NULL if the migration is gone).
+ */
+void
+run_begin(Run *run)
+{
+	Assert(!run->in_transaction);
+	if (run->in_session)
+	{
+		Assert(IsTransactionState() && !ActiveSnapshotSet());
+		XactIsoLevel = XACT_READ_COMMITTED;
+		XactReadOnly = false;
+		XactDeferrable = false;
+		BeginInternalSubTransaction(NULL);
+	}
+	else
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+		XactIsoLevel = XACT_READ_COMMITTED;
+		XactReadOnly = false;
+		XactDeferrable = false;
+	}
+	run->in_transaction = true;
+	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
+	run->guc_nestlevel = NewGUCNestLevel();
+	become(BOOTSTRAP_SUPERUSERID, 0);
+	pin_settings();
+	MemoryContextSwitchTo(run->scratch);
+	run->m = catalog_load(run->migration_id, false);
+}
+
+/* Commit what run_begin() began. */
+void
+run_commit(Run *run)
+{
+	Assert(run->in_transaction);
+	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
+	AtEOXact_GUC(true, run->guc_nestlevel);
+	run->m = NULL;
+	if (run->in_session)
+	{
+		ReleaseCurrentSubTransaction();
+		run->in_transaction = false;
+		SPI_commit();
+	}
+	else
+	{
+		run->in_transaction = false;
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+	}
+	MemoryContextSwitchTo(run->scratch);
+}
+
+/*
+ * Roll back after an error was caught (and its data copied and flushed).
+ * Settings and user come back by themselves.
+ */
+void
+run_abort(Run *run)
+{
+	run->m = NULL;
+	if (run->in_session)
+	{
+		if (run->in_transaction)
+			RollbackAndReleaseCurrentSubTransaction();
+		run->in_transaction = false;
+		SPI_rollback();
+	}
+	else
+	{
+		run->in_transaction = false;
+		AbortCurrentTransaction();
+	}
+	MemoryContextSwitchTo(run->scratch);
+}
+
+/* One transaction around body; see run.h. */
+bool
+run_attempt(Run *run, RunBody body, void *arg, ErrorData **error)
+{
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		run_begin(run);
+		body(run, arg);
+		run_commit(run);
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->scratch);
+		*error = CopyErrorData();
+		FlushErrorState();
+		run_abort(run);
+	}
+	PG_END_TRY();
+
+	/* somebody wants this process to stop, not this attempt to be repeated */
+	if (!ok && (*error)->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		ReThrowError(*error);
+	return ok;
+}
+
+void
+run_as_owner(Run *run)
+{
+	if (!OidIsValid(run->m->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the source of migration \"%s\" has been dropped", run->m->name),
+				 errhint("Call migrate_ext.cancel to end the migration.")));
+	become(run->m->owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+}
+
+void
+run_as_self(Run *run)
+{
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
+						   run->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+}
+
+/*
+ * deadlock_timeout below lock_timeout: an autovacuum is only asked to yield
+ * when the waiter's deadlock check runs.
+ */
+void
+limit_lock_waits(const Migration *m)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d", settings_get_int(m, "lock_timeout_ms"));
+	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+	snprintf(value, sizeof(value), "%d", settings_get_int(m, "deadlock_timeout_ms"));
+	(void) set_config_option("deadlock_timeout", value, PGC_SUSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
+}
+
+void
+run_limit_lock_waits(Run *run)
+{
+	limit_lock_waits(run->m);
+}
+
+void
+run_sleep(Run *run, long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms,
+					 PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	CHECK_FOR_INTERRUPTS();
+	if (!run->in_session && ConfigReloadPending)
+	{
+		ConfigReloadPending = false;
+		ProcessConfigFile(PGC_SIGHUP);
+	}
+}
+
+void
+run_report(Run *run, const char *fmt,...)
+{
+	char		text[256];
+	va_list		args;
+
+	if (run->in_session)
+		return;					/* the CALL is what people should see there */
+	va_start(args, fmt);
+	vsnprintf(text, sizeof(text), fmt, args);
+	va_end(args);
+	pgstat_report_activity(STATE_RUNNING, text);
+	set_ps_display(text);
+}
+
+static void
+user_switch(UserSwitch *save, Oid userid, int flags)
+{
+	GetUserIdAndSecContext(&save->userid, &save->sec_context);
+	save->guc_nestlevel = NewGUCNestLevel();
+	become(userid, flags);
+	pin_settings();
+}
+
+void
+user_switch_superuser(UserSwitch *save)
+{
+	user_switch(save, BOOTSTRAP_SUPERUSERID, 0);
+}
+
+void
+user_switch_owner(UserSwitch *save, Oid owner)
+{
+	user_switch(save, owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+}
+
+void
+user_switch_back(UserSwitch *save)
+{
+	AtEOXact_GUC(false, save->guc_nestlevel);
+	SetUserIdAndSecContext(save->userid, save->sec_context);
+}

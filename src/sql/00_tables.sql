@@ -1,0 +1,144 @@
+-- The extension's own tables.  Nobody but the extension's functions touches
+-- them (catalog.c and batch.c, as the extension's owner); people look at the
+-- views.
+
+CREATE TABLE migrate_ext.migration (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name         text NOT NULL UNIQUE,
+    kind         text NOT NULL CHECK (kind IN ('partition', 'key')),
+    schema_name  text NOT NULL,
+    table_name   text NOT NULL,
+    source       regclass NOT NULL,
+    target       regclass,
+    log          regclass,
+    state        text NOT NULL,
+    goal         text NOT NULL,
+    paused       boolean NOT NULL DEFAULT false,
+    pause_reason text,
+    last_error   text,
+    options      jsonb NOT NULL DEFAULT '{}',
+    settings     jsonb NOT NULL DEFAULT '{}',
+    request      jsonb,
+    definition   jsonb NOT NULL DEFAULT '{}',
+    made_target  boolean NOT NULL DEFAULT true,
+    epoch        integer NOT NULL DEFAULT 0,
+    horizon      xid8,
+    end_block    bigint,
+    relfilenode  oid,
+    trigger_oid  oid,
+    trigger_xmin xid,
+    source_shape text,
+    target_shape text,
+    stable_xid   xid8,
+    tainted      boolean NOT NULL DEFAULT false,
+    needs_mending boolean NOT NULL DEFAULT false,
+    created_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    live_at      timestamptz,
+    swapped_at   timestamptz,
+    completed_at timestamptz,
+    analyzed_at  timestamptz,
+    verified_at  timestamptz
+);
+COMMENT ON TABLE migrate_ext.migration IS 'one row a migration; changed by catalog.c only';
+
+-- What workers change at every batch stands apart from the migration's row, so
+-- that pause() and the like never wait for a batch.
+CREATE TABLE migrate_ext.work (
+    migration  bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    next_block bigint NOT NULL DEFAULT 0,
+    next_batch bigint NOT NULL DEFAULT 1
+);
+COMMENT ON TABLE migrate_ext.work IS 'what of the source has been given away to batches';
+
+CREATE TABLE migrate_ext.drain (
+    migration  bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    done       pg_snapshot,
+    pass       pg_snapshot,
+    pass_xid   xid8,
+    pass_n     bigint
+);
+COMMENT ON TABLE migrate_ext.drain IS 'how far the change log is drained: all that "done" sees, and of "pass" up to (pass_xid, pass_n)';
+
+CREATE TABLE migrate_ext.batch (
+    migration   bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    batch       bigint NOT NULL,
+    kind        text NOT NULL,
+    epoch       integer NOT NULL,
+    relation    regclass NOT NULL,
+    first_block bigint,
+    last_block  bigint,
+    detail      text,
+    rows        bigint,
+    logged      bigint,
+    bytes       bigint,
+    state       text NOT NULL CHECK (state IN ('pending', 'running', 'done')),
+    lease       bigint,
+    pid         integer,
+    attempts    integer NOT NULL DEFAULT 0,
+    started_at  timestamptz,
+    took_ms     double precision,
+    PRIMARY KEY (migration, batch)
+);
+CREATE INDEX batch_open ON migrate_ext.batch (migration, kind, batch) WHERE state <> 'done';
+COMMENT ON TABLE migrate_ext.batch IS 'pieces of work: block ranges to copy, indexes to build';
+
+CREATE TABLE migrate_ext.truncation (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration bigint NOT NULL
+);
+CREATE INDEX truncation_migration ON migrate_ext.truncation (migration);
+COMMENT ON TABLE migrate_ext.truncation IS 'a TRUNCATE of a source before it was live; insert only, so that TRUNCATE never waits for a worker';
+
+CREATE TABLE migrate_ext.failed_row (
+    migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    identity  jsonb NOT NULL,
+    sqlstate  text NOT NULL,
+    message   text NOT NULL,
+    attempts  integer NOT NULL DEFAULT 1,
+    failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    PRIMARY KEY (migration, identity)
+);
+COMMENT ON TABLE migrate_ext.failed_row IS 'rows that could not be carried over';
+
+CREATE TABLE migrate_ext.verification (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration   bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    verified_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    complete    boolean NOT NULL,
+    checked_rows bigint NOT NULL,
+    missing     bigint NOT NULL,
+    extra       bigint NOT NULL,
+    different   bigint NOT NULL,
+    skipped     bigint NOT NULL,
+    failed      bigint NOT NULL,
+    stale_key   bigint NOT NULL
+);
+COMMENT ON TABLE migrate_ext.verification IS 'results of comparing both tables';
+
+CREATE TABLE migrate_ext.swap_log (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    direction text NOT NULL CHECK (direction IN ('finalize', 'undo', 'rehearsal')),
+    attempts  integer NOT NULL,
+    wait_ms   double precision,
+    hold_ms   double precision,
+    blockers  jsonb NOT NULL DEFAULT '[]'
+);
+COMMENT ON TABLE migrate_ext.swap_log IS 'swaps done, how long they waited and held their locks';
+
+-- No foreign key: the last event of a forgotten migration may outlive it in a
+-- NOTIFY, and an event is written where nothing may wait.
+CREATE TABLE migrate_ext.event (
+    id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    migration bigint NOT NULL,
+    at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    kind      text NOT NULL,
+    message   text NOT NULL,
+    detail    jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX event_migration ON migrate_ext.event (migration, id);
+COMMENT ON TABLE migrate_ext.event IS 'what happened, in order';
+
+CREATE SEQUENCE migrate_ext.lease;
+COMMENT ON SEQUENCE migrate_ext.lease IS 'numbers of leases: a process that works on batches has one';

@@ -1,0 +1,293 @@
+-- What people look at.  Each row is seen by members of the migration's owner
+-- and of pg_monitor; nobody but the extension's functions sees the tables.
+
+CREATE FUNCTION migrate_ext.log_entries(migration_id bigint) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_log_entries';
+COMMENT ON FUNCTION migrate_ext.log_entries(bigint) IS 'internal: entries of the change log still to be drained, counted up to 100,000';
+
+CREATE FUNCTION migrate_ext.default_rows(migration_id bigint) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_default_rows';
+COMMENT ON FUNCTION migrate_ext.default_rows(bigint) IS 'internal: rows in the target''s default partitions, beyond 100,000 an estimate';
+
+CREATE FUNCTION migrate_ext.leader(migration_id bigint) RETURNS integer
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_leader';
+COMMENT ON FUNCTION migrate_ext.leader(bigint) IS 'internal: process id of the leader';
+
+CREATE FUNCTION migrate_ext.workers(migration_id bigint) RETURNS integer
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_workers';
+COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes are at work on a migration';
+
+-- Where the original was dropped, the target tells who the owner is.
+CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
+SELECT m.*, COALESCE(s.relowner, t.relowner) AS owner
+FROM migrate_ext.migration m
+LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
+LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
+WHERE pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
+   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner), 'MEMBER');
+COMMENT ON VIEW migrate_ext.visible_migration IS 'internal: the migrations that the reader may see';
+
+CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
+SELECT m.name AS migration,
+       m.kind,
+       pg_catalog.format('%I.%I', m.schema_name, m.table_name) AS table_name,
+       m.source,
+       m.target,
+       CASE WHEN m.state IN ('swapped', 'completed') THEN m.source END AS original,
+       m.state,
+       m.goal,
+       m.paused,
+       m.pause_reason,
+       m.last_error,
+       m.owner::pg_catalog.regrole AS owner,
+       m.created_at,
+       m.live_at,
+       m.swapped_at,
+       m.completed_at
+FROM migrate_ext.visible_migration m;
+
+-- Shares of the whole that the states have are those of a table with a few
+-- indexes; within copying and indexing they go by what is done.
+CREATE VIEW migrate_ext.progress WITH (security_barrier) AS
+SELECT m.name AS migration,
+       m.state,
+       '[' || pg_catalog.rpad(pg_catalog.repeat('#', pg_catalog.floor(p.percent / 5)::integer), 20, '.') || ']' AS bar,
+       p.percent,
+       b.rows_done,
+       GREATEST(b.rows_done, CASE WHEN r.copied THEN b.rows_done
+                                  WHEN s.reltuples >= 0 THEN s.reltuples::bigint
+                                  WHEN b.blocks_done > 0 THEN b.rows_done * m.end_block / b.blocks_done
+                                  ELSE 0 END) AS rows_total,
+       b.blocks_done * r.block_size AS bytes_done,
+       GREATEST(b.blocks_done, CASE WHEN r.copied THEN b.blocks_done
+                                    ELSE COALESCE(m.end_block, s.relpages, 0) END) * r.block_size AS bytes_total,
+       pg_catalog.round(b.rows_per_second::numeric, 1) AS rows_per_second,
+       CASE WHEN m.state IN ('live', 'swapped', 'completed') THEN INTERVAL '0'
+            WHEN m.state = 'copying' AND b.blocks_per_second > 0
+            THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0) / b.blocks_per_second))
+       END AS eta,
+       migrate_ext.log_entries(m.id) AS log_entries,
+       CASE WHEN m.state <> 'cancelled' THEN migrate_ext.default_rows(m.id) END AS default_rows,
+       0::bigint AS skipped,
+       (SELECT pg_catalog.count(*) FROM migrate_ext.failed_row f WHERE f.migration = m.id) AS failed,
+       w.workers,
+       CASE WHEN r.finished THEN NULL
+            WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '')
+            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it'
+            WHEN pg_catalog.cardinality(w.blocked_by) > 0
+            THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
+            ELSE COALESCE(m.last_error, m.request->'progress'->>'waiting')
+       END AS waiting_for,
+       CASE WHEN r.finished THEN pg_catalog.format('SELECT migrate_ext.forget(%L)', m.name)
+            WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
+            WHEN m.paused OR r.needs_leader AND w.leader IS NULL THEN pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
+            WHEN m.state = 'created' AND m.goal = 'created' THEN pg_catalog.format('SELECT migrate_ext.start(%L)', m.name)
+            WHEN m.state = 'logging' AND m.goal = 'logging' THEN pg_catalog.format('SELECT migrate_ext.start_backfill(%L)', m.name)
+            WHEN m.state = 'live' THEN pg_catalog.format('CALL migrate_ext.finalize(%L)', m.name)
+            WHEN m.state = 'swapped' THEN pg_catalog.format('CALL migrate_ext.complete(%1$L) or CALL migrate_ext.undo(%1$L)', m.name)
+            ELSE pg_catalog.format('CALL migrate_ext.wait_for(%L, %L)', m.name, m.goal)
+       END AS next_step
+FROM migrate_ext.visible_migration m
+LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
+CROSS JOIN LATERAL (
+    SELECT m.state IN ('completed', 'cancelled') AS finished,
+           m.state IN ('indexing', 'catching_up', 'live', 'swapped', 'completed') AS copied,
+           m.state IN ('live', 'swapped') OR m.state <> m.goal AS needs_leader,
+           pg_catalog.current_setting('block_size')::bigint AS block_size
+) r
+-- batches of this run of the copy; "recent" ended within the last minute
+CROSS JOIN LATERAL (
+    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done,
+           CASE WHEN m.state = 'copying' AND b.recent_rows IS NOT NULL
+                THEN b.recent_rows / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
+                WHEN b.rows_done > 0
+                THEN b.rows_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+           END AS rows_per_second,
+           CASE WHEN b.recent_blocks IS NOT NULL
+                THEN b.recent_blocks / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
+                WHEN b.blocks_done > 0
+                THEN b.blocks_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+           END AS blocks_per_second
+    FROM (
+        SELECT COALESCE(pg_catalog.sum(c.rows) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS rows_done,
+               COALESCE(pg_catalog.sum(c.blocks) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS blocks_done,
+               pg_catalog.sum(c.rows) FILTER (WHERE c.recent) AS recent_rows,
+               pg_catalog.sum(c.blocks) FILTER (WHERE c.recent) AS recent_blocks,
+               pg_catalog.min(c.started_at) FILTER (WHERE c.recent) AS recent_start,
+               pg_catalog.min(c.started_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS first_start,
+               pg_catalog.max(c.ended_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS last_end,
+               pg_catalog.count(*) FILTER (WHERE c.kind = 'index') AS index_batches,
+               pg_catalog.count(*) FILTER (WHERE c.kind = 'index' AND c.state = 'done') AS index_done
+        FROM (SELECT t.kind, t.state, t.rows, t.started_at, e.ended_at, t.last_block - t.first_block + 1 AS blocks,
+                     t.kind = 'copy' AND t.state = 'done'
+                     AND e.ended_at > pg_catalog.clock_timestamp() - INTERVAL '1 minute' AS recent
+              FROM migrate_ext.batch t
+              CROSS JOIN LATERAL (SELECT t.started_at + t.took_ms * INTERVAL '1 millisecond' AS ended_at) e
+              WHERE t.migration = m.id AND t.epoch = m.epoch) c
+    ) b
+) b
+CROSS JOIN LATERAL (
+    SELECT pg_catalog.round(CASE m.state
+               WHEN 'logging' THEN 1
+               WHEN 'copying' THEN 1 + 69 * CASE WHEN m.end_block > 0 THEN LEAST(b.blocks_done::numeric / m.end_block, 1) ELSE 1 END
+               WHEN 'indexing' THEN 70 + 20 * CASE WHEN b.index_batches > 0 THEN b.index_done::numeric / b.index_batches ELSE 0 END
+               WHEN 'catching_up' THEN 95
+               WHEN 'live' THEN 100
+               WHEN 'swapped' THEN 100
+               WHEN 'completed' THEN 100
+               ELSE 0 END::numeric, 1) AS percent
+) p
+CROSS JOIN LATERAL (
+    SELECT l.leader, migrate_ext.workers(m.id) AS workers,
+           CASE WHEN l.leader IS NOT NULL THEN pg_catalog.pg_blocking_pids(l.leader) ELSE '{}' END AS blocked_by
+    FROM (SELECT CASE WHEN NOT r.finished THEN migrate_ext.leader(m.id) END AS leader OFFSET 0) l
+) w;
+
+CREATE VIEW migrate_ext.batches WITH (security_barrier) AS
+SELECT m.name AS migration,
+       b.batch,
+       b.relation,
+       b.first_block,
+       b.last_block,
+       b.rows,
+       b.logged,
+       b.state,
+       b.pid,
+       b.started_at,
+       b.took_ms
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.batch b ON b.migration = m.id;
+
+CREATE VIEW migrate_ext.failed_rows WITH (security_barrier) AS
+SELECT m.name AS migration,
+       f.identity,
+       f.sqlstate,
+       f.message,
+       f.attempts,
+       f.failed_at
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.failed_row f ON f.migration = m.id;
+
+CREATE VIEW migrate_ext.verifications WITH (security_barrier) AS
+SELECT m.name AS migration,
+       v.verified_at,
+       v.complete,
+       v.checked_rows,
+       v.missing,
+       v.extra,
+       v.different,
+       v.skipped,
+       v.failed,
+       v.stale_key
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.verification v ON v.migration = m.id;
+
+CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
+SELECT m.name AS migration,
+       s.at,
+       s.direction,
+       s.attempts,
+       s.wait_ms,
+       s.hold_ms,
+       s.blockers
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.swap_log s ON s.migration = m.id;
+
+CREATE VIEW migrate_ext.events WITH (security_barrier) AS
+SELECT m.name AS migration,
+       e.at,
+       e.kind,
+       e.message,
+       e.detail
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.event e ON e.migration = m.id;
+
+GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;
+GRANT SELECT ON migrate_ext.migrations, migrate_ext.progress, migrate_ext.batches, migrate_ext.failed_rows,
+    migrate_ext.verifications, migrate_ext.swaps, migrate_ext.events TO PUBLIC;
+
+COMMENT ON VIEW migrate_ext.migrations IS 'migrations, finished ones included until they are forgotten';
+COMMENT ON COLUMN migrate_ext.migrations.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.migrations.kind IS 'partition: to a partitioned table; key: a column filled in place';
+COMMENT ON COLUMN migrate_ext.migrations.table_name IS 'the table as the application knows it';
+COMMENT ON COLUMN migrate_ext.migrations.source IS 'the table that the application used when the migration was made';
+COMMENT ON COLUMN migrate_ext.migrations.target IS 'the partitioned table';
+COMMENT ON COLUMN migrate_ext.migrations.original IS 'the source after the swap';
+COMMENT ON COLUMN migrate_ext.migrations.state IS 'created, logging, copying, indexing, catching_up, live, swapped, completed or cancelled';
+COMMENT ON COLUMN migrate_ext.migrations.goal IS 'the state that was asked for';
+COMMENT ON COLUMN migrate_ext.migrations.paused IS 'no work is done until resume';
+COMMENT ON COLUMN migrate_ext.migrations.pause_reason IS 'why it is paused';
+COMMENT ON COLUMN migrate_ext.migrations.last_error IS 'what last went wrong; it is tried again';
+COMMENT ON COLUMN migrate_ext.migrations.owner IS 'owner of the table';
+COMMENT ON COLUMN migrate_ext.migrations.created_at IS 'when the migration was made';
+COMMENT ON COLUMN migrate_ext.migrations.live_at IS 'when the target became equal to the source';
+COMMENT ON COLUMN migrate_ext.migrations.swapped_at IS 'when the application came onto the partitioned table';
+COMMENT ON COLUMN migrate_ext.migrations.completed_at IS 'when the migration was completed or cancelled';
+
+COMMENT ON VIEW migrate_ext.progress IS 'how far each migration is, what it waits for and what comes next';
+COMMENT ON COLUMN migrate_ext.progress.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.progress.state IS 'state of the migration';
+COMMENT ON COLUMN migrate_ext.progress.bar IS 'percent as a bar';
+COMMENT ON COLUMN migrate_ext.progress.percent IS 'share of the work until live that is done; 100 from then on';
+COMMENT ON COLUMN migrate_ext.progress.rows_done IS 'rows copied';
+COMMENT ON COLUMN migrate_ext.progress.rows_total IS 'rows to copy, an estimate until copying is over';
+COMMENT ON COLUMN migrate_ext.progress.bytes_done IS 'bytes of the source that are copied';
+COMMENT ON COLUMN migrate_ext.progress.bytes_total IS 'bytes of the source to copy';
+COMMENT ON COLUMN migrate_ext.progress.rows_per_second IS 'rows copied a second, over the last minute while copying, over all after it';
+COMMENT ON COLUMN migrate_ext.progress.eta IS 'time that copying will still take at this pace; 0 when live';
+COMMENT ON COLUMN migrate_ext.progress.log_entries IS 'changes in the change log still to be carried over, counted up to 100,000';
+COMMENT ON COLUMN migrate_ext.progress.default_rows IS 'rows in the default partition, beyond 100,000 an estimate; NULL while it is locked';
+COMMENT ON COLUMN migrate_ext.progress.skipped IS 'rows left out by a rule';
+COMMENT ON COLUMN migrate_ext.progress.failed IS 'rows in failed_rows';
+COMMENT ON COLUMN migrate_ext.progress.workers IS 'processes at work';
+COMMENT ON COLUMN migrate_ext.progress.waiting_for IS 'what it waits for, NULL if for nothing';
+COMMENT ON COLUMN migrate_ext.progress.next_step IS 'the call that comes next';
+
+COMMENT ON VIEW migrate_ext.batches IS 'pieces of work that processes share: block ranges to copy, indexes to build';
+COMMENT ON COLUMN migrate_ext.batches.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.batches.batch IS 'number within the migration';
+COMMENT ON COLUMN migrate_ext.batches.relation IS 'table that is read, or partition that gets an index';
+COMMENT ON COLUMN migrate_ext.batches.first_block IS 'first block of the range';
+COMMENT ON COLUMN migrate_ext.batches.last_block IS 'last block of the range';
+COMMENT ON COLUMN migrate_ext.batches.rows IS 'rows copied';
+COMMENT ON COLUMN migrate_ext.batches.logged IS 'rows left to the change log, since they may have been changed meanwhile';
+COMMENT ON COLUMN migrate_ext.batches.state IS 'pending, running or done';
+COMMENT ON COLUMN migrate_ext.batches.pid IS 'process that did it or is at it';
+COMMENT ON COLUMN migrate_ext.batches.started_at IS 'when it was begun';
+COMMENT ON COLUMN migrate_ext.batches.took_ms IS 'how long it took';
+
+COMMENT ON VIEW migrate_ext.failed_rows IS 'rows that could not be carried over';
+COMMENT ON COLUMN migrate_ext.failed_rows.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.failed_rows.identity IS 'the rows key';
+COMMENT ON COLUMN migrate_ext.failed_rows.sqlstate IS 'code of the error';
+COMMENT ON COLUMN migrate_ext.failed_rows.message IS 'the error';
+COMMENT ON COLUMN migrate_ext.failed_rows.attempts IS 'how often it was tried';
+COMMENT ON COLUMN migrate_ext.failed_rows.failed_at IS 'when it was tried last';
+
+COMMENT ON VIEW migrate_ext.verifications IS 'results of comparing both tables';
+COMMENT ON COLUMN migrate_ext.verifications.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.verifications.verified_at IS 'when the comparison ended';
+COMMENT ON COLUMN migrate_ext.verifications.complete IS 'all rows were compared';
+COMMENT ON COLUMN migrate_ext.verifications.checked_rows IS 'rows compared';
+COMMENT ON COLUMN migrate_ext.verifications.missing IS 'rows that the other table lacks';
+COMMENT ON COLUMN migrate_ext.verifications.extra IS 'rows that only the other table has';
+COMMENT ON COLUMN migrate_ext.verifications.different IS 'rows that differ';
+COMMENT ON COLUMN migrate_ext.verifications.skipped IS 'rows left out by a rule';
+COMMENT ON COLUMN migrate_ext.verifications.failed IS 'rows in failed_rows, not counted among the others';
+COMMENT ON COLUMN migrate_ext.verifications.stale_key IS 'rows whose derived key is out of date';
+
+COMMENT ON VIEW migrate_ext.swaps IS 'swaps that were done';
+COMMENT ON COLUMN migrate_ext.swaps.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.swaps.at IS 'when';
+COMMENT ON COLUMN migrate_ext.swaps.direction IS 'finalize, undo or rehearsal';
+COMMENT ON COLUMN migrate_ext.swaps.attempts IS 'attempts at the locks, the successful one included';
+COMMENT ON COLUMN migrate_ext.swaps.wait_ms IS 'time spent waiting for the locks, in all attempts';
+COMMENT ON COLUMN migrate_ext.swaps.hold_ms IS 'time from the locks granted to the end of COMMIT; NULL after a crash and for swap() in a transaction of the callers';
+COMMENT ON COLUMN migrate_ext.swaps.blockers IS 'who held the locks in attempts that failed';
+
+COMMENT ON VIEW migrate_ext.events IS 'what happened, in order';
+COMMENT ON COLUMN migrate_ext.events.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.events.at IS 'when';
+COMMENT ON COLUMN migrate_ext.events.kind IS 'kind of event';
+COMMENT ON COLUMN migrate_ext.events.message IS 'what happened';
+COMMENT ON COLUMN migrate_ext.events.detail IS 'particulars';

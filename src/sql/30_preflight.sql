@@ -1,0 +1,346 @@
+-- What stands in the way of a swap, and what will surprise.
+--
+-- preflight_errors() is also asked under the swap's lock: every branch is a
+-- look-up by index, and it is one statement whose plan is kept.  "front" is the
+-- table the application uses, "back" the one that takes over: source and target
+-- before the swap, target and source (the original) before its undo.
+--
+-- Whatever depends on the front table in a way not known to be harmless is
+-- listed, so that an object of a kind nobody thought of stops the swap instead
+-- of being left behind.
+
+CREATE FUNCTION migrate_ext.preflight_errors(front oid, back oid)
+RETURNS TABLE (object text, problem text, remedy text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    -- what depends on the table, its columns, its row type or that one's array type
+    SELECT CASE WHEN rule.ev_class <> front
+                THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, rule.ev_class, 0)
+                ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
+           CASE WHEN rule.ev_class <> front THEN 'reads the table, and would go on reading it when it is swapped out'
+                WHEN con.contype = 'f' AND con.conrelid = front THEN 'would stay with the table that is swapped out'
+                WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
+                WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
+                WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass THEN 'uses the row type of the table, which belongs to the table that is swapped out'
+                WHEN d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'uses the table in its body, and would go on using it when it is swapped out'
+                WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass THEN 'would go on publishing the table that is swapped out'
+                WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
+                ELSE 'belongs to the table that is swapped out, and would stay there' END,
+           CASE WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
+                THEN 'take the table out of the publication, and put the partitioned one in after the swap'
+                WHEN con.contype = 'x' THEN 'drop the constraint'
+                ELSE 'drop it before the swap, and make it again afterwards' END
+    FROM (SELECT d.classid, d.objid, d.objsubid, d.refclassid
+          FROM pg_catalog.pg_depend d
+          WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front
+          UNION
+          SELECT d.classid, d.objid, d.objsubid, d.refclassid
+          FROM pg_catalog.pg_class c
+          JOIN pg_catalog.pg_type t ON t.oid = c.reltype
+          JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+                                     AND d.refobjid IN (t.oid, t.typarray)
+          WHERE c.oid = front) d
+    LEFT JOIN pg_catalog.pg_class rel ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.oid = d.objid
+    LEFT JOIN pg_catalog.pg_constraint con ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND con.oid = d.objid
+    LEFT JOIN pg_catalog.pg_trigger trg ON d.classid = 'pg_catalog.pg_trigger'::pg_catalog.regclass AND trg.oid = d.objid
+    LEFT JOIN pg_catalog.pg_rewrite rule ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND rule.oid = d.objid
+    LEFT JOIN pg_catalog.pg_attrdef def ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND def.oid = d.objid
+    LEFT JOIN pg_catalog.pg_type typ ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND typ.oid = d.objid
+    WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
+               WHEN rel.oid IS NOT NULL AND d.objsubid = 0 THEN
+                   -- its TOAST table, sequences, indexes and partitions
+                   NOT (rel.relkind IN ('t', 'S')
+                        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = rel.oid AND i.indrelid = front)
+                        OR rel.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i
+                                                          WHERE i.inhrelid = rel.oid AND i.inhparent = front))
+               WHEN con.oid IS NOT NULL THEN con.conrelid <> front OR con.contype NOT IN ('c', 'p', 'u', 't')
+               WHEN trg.oid IS NOT NULL THEN
+                   -- those of foreign keys are told as such, ours go with the migration
+                   NOT trg.tgisinternal AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
+                                                        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+                                                        WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
+               WHEN def.oid IS NOT NULL THEN def.adrelid <> front
+               WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
+               ELSE true END
+
+    UNION ALL
+    -- privileges that the other table does not have
+    SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
+               || ' on ' || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
+           pg_catalog.string_agg(g.privilege_type, ', ') || ' would stay with the table that is swapped out',
+           pg_catalog.format('GRANT %s ON %s TO %s', pg_catalog.string_agg(g.privilege_type, ', '), back::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+    FROM (SELECT a.grantee, a.privilege_type, a.is_grantable
+          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+          WHERE c.oid = front AND a.grantee <> c.relowner
+          EXCEPT
+          SELECT a.grantee, a.privilege_type, a.is_grantable
+          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
+          WHERE c.oid = back) g
+    GROUP BY g.grantee
+
+    UNION ALL
+    SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
+               || ' on column ' || pg_catalog.quote_ident(g.attname) || ' of '
+               || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
+           pg_catalog.string_agg(g.privilege_type, ', ') || ' would stay with the table that is swapped out',
+           pg_catalog.format('GRANT %s ON %s TO %s',
+                             pg_catalog.string_agg(pg_catalog.format('%s (%I)', g.privilege_type, g.attname), ', '),
+                             back::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+    FROM (SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
+          FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
+          WHERE att.attrelid = front AND att.attnum > 0 AND NOT att.attisdropped
+          EXCEPT
+          SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
+          FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
+          WHERE att.attrelid = back AND att.attnum > 0 AND NOT att.attisdropped) g
+    GROUP BY g.grantee, g.attname
+
+    UNION ALL
+    -- what stands in the table's own row
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0), p.problem, p.remedy
+    FROM pg_catalog.pg_class f
+    JOIN pg_catalog.pg_class b ON b.oid = back
+    CROSS JOIN LATERAL (VALUES
+        (f.relrowsecurity OR f.relforcerowsecurity, 'has row-level security',
+         pg_catalog.format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', front::pg_catalog.regclass)),
+        (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident,
+         'has a replica identity that the partitioned table does not have',
+         pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY ..., and each of its partitions', back::pg_catalog.regclass)),
+        (f.relowner <> b.relowner, 'has another owner than ' || back::pg_catalog.regclass::text,
+         pg_catalog.format('ALTER TABLE %s OWNER TO %s', back::pg_catalog.regclass, f.relowner::pg_catalog.regrole)),
+        (f.relnamespace <> b.relnamespace, 'is in another schema than ' || back::pg_catalog.regclass::text,
+         pg_catalog.format('ALTER TABLE %s SET SCHEMA %s', back::pg_catalog.regclass, f.relnamespace::pg_catalog.regnamespace))
+    ) p (present, problem, remedy)
+    WHERE f.oid = front AND p.present
+
+    UNION ALL
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname),
+           'publishes all tables, and so the original and the partitioned one both',
+           'drop it before the swap, and make it again for the tables that subscribers have'
+    FROM pg_catalog.pg_publication p
+    WHERE p.puballtables
+
+    UNION ALL
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname),
+           'publishes all tables of the schema, and so the original and the partitioned one both',
+           'take the schema out of it, and put in the tables that subscribers have'
+    FROM pg_catalog.pg_class f
+    JOIN pg_catalog.pg_publication_namespace pn ON pn.pnnspid = f.relnamespace
+    JOIN pg_catalog.pg_publication p ON p.oid = pn.pnpubid
+    WHERE f.oid = front
+
+    UNION ALL
+    SELECT 'subscription ' || pg_catalog.quote_ident(s.subname),
+           'writes into the table, and would go on writing into it when it is swapped out',
+           'drop the subscription before the swap'
+    FROM pg_catalog.pg_subscription_rel sr
+    JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
+    WHERE sr.srrelid = front
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
+           'is not valid: rows that break it can not be carried over',
+           pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I, or drop it', front::pg_catalog.regclass, k.conname)
+    FROM pg_catalog.pg_constraint k
+    WHERE k.conrelid = front AND k.contype = 'c' AND NOT k.convalidated
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, l.objsubid),
+           'has a security label of provider ' || l.provider,
+           'remove the label before the swap, and set it again afterwards'
+    FROM pg_catalog.pg_seclabel l
+    WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid = front
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, 0),
+           'is marked as the one to cluster by, which a partitioned table can not be',
+           pg_catalog.format('ALTER TABLE %s SET WITHOUT CLUSTER', front::pg_catalog.regclass)
+    FROM pg_catalog.pg_index i
+    WHERE i.indrelid = front AND i.indisclustered
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0),
+           'belongs to ' || pg_catalog.pg_describe_object(d.refclassid, d.refobjid, 0),
+           pg_catalog.format('ALTER EXTENSION %I DROP TABLE %s', e.extname, front::pg_catalog.regclass)
+    FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+    WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.objid = front AND d.deptype = 'e'
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
+           'inherits from ' || i.inhparent::pg_catalog.regclass,
+           pg_catalog.format('ALTER TABLE %s NO INHERIT %s', front::pg_catalog.regclass, i.inhparent::pg_catalog.regclass)
+    FROM pg_catalog.pg_inherits i
+    WHERE i.inhrelid = front
+
+    UNION ALL
+    SELECT 'table with OID ' || o.oid, 'has been dropped', 'CALL migrate_ext.cancel'
+    FROM (VALUES (front), (back)) o (oid)
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = o.oid)
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.preflight_errors(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.preflight_errors(oid, oid) IS 'internal: what stops a swap';
+
+-- Partitions below a table, of all levels, without locking them.
+CREATE FUNCTION migrate_ext.partitions_of(root oid)
+RETURNS TABLE (relation oid)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    WITH RECURSIVE tree AS (
+        SELECT i.inhrelid FROM pg_catalog.pg_inherits i WHERE i.inhparent = root
+        UNION ALL
+        SELECT i.inhrelid FROM tree t JOIN pg_catalog.pg_inherits i ON i.inhparent = t.inhrelid)
+    SELECT inhrelid FROM tree
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.partitions_of(oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.partitions_of(oid) IS 'internal: all partitions below a table';
+
+-- What does not stop a swap, but will be noticed.
+CREATE FUNCTION migrate_ext.preflight_notes(migration_id bigint)
+RETURNS TABLE (severity text, object text, problem text, remedy text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    -- columns of the partition key, at any level
+    WITH m AS (
+        SELECT * FROM migrate_ext.migration WHERE id = migration_id
+    ), key AS (
+        SELECT DISTINCT a.attname
+        FROM m
+        JOIN pg_catalog.pg_partitioned_table p
+          ON p.partrelid = m.target OR p.partrelid IN (SELECT relation FROM migrate_ext.partitions_of(m.target))
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])
+    ), keys AS (
+        SELECT i.indexrelid, pg_catalog.array_agg(a.attname) AS columns
+        FROM m
+        JOIN pg_catalog.pg_index i ON i.indrelid = m.source AND i.indisunique
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+        WHERE m.state <> 'completed'
+        GROUP BY i.indexrelid
+    )
+    SELECT 'error', 'failed_rows', pg_catalog.count(*) || ' rows could not be carried over',
+           'see migrate_ext.failed_rows: put them right, or swap without them by finalize''s option accept_failed'
+    FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration
+    HAVING pg_catalog.count(*) > 0
+
+    UNION ALL
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, k.indexrelid, 0),
+           pg_catalog.format('is unique on (%s); on the partitioned table, only together with (%s): ON CONFLICT (%1$s) fails there, and a value may stand in two partitions once the migration is completed',
+                             pg_catalog.array_to_string(k.columns, ', '),
+                             (SELECT pg_catalog.string_agg(key.attname, ', ') FROM key WHERE key.attname <> ALL (k.columns))),
+           'look for ON CONFLICT in the application; until migrate_ext.complete the original goes on refusing duplicates'
+    FROM keys k
+    WHERE EXISTS (SELECT FROM key WHERE key.attname <> ALL (k.columns))
+
+    UNION ALL
+    SELECT 'warning', 'partition ' || p.partdefid::pg_catalog.regclass,
+           d.rows || ' rows stand in the default partition',
+           'make partitions for them: migrate_ext.split_default'
+    FROM m
+    JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = m.target
+    CROSS JOIN LATERAL (SELECT migrate_ext.default_rows(m.id) AS rows) d
+    WHERE p.partdefid <> 0 AND d.rows > 0
+
+    UNION ALL
+    SELECT 'warning', 'migration ' || pg_catalog.quote_ident(m.name),
+           'can not be undone: options.columns computes ' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ')
+               || ', and options.reverse_columns does not give it back',
+           'make the migration anew with options.reverse_columns'
+    FROM m
+    CROSS JOIN LATERAL pg_catalog.jsonb_object_keys(COALESCE(m.options->'columns', '{}')) c (name)
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attname = c.name AND NOT a.attisdropped
+    WHERE NOT COALESCE(m.options->'reverse_columns' ? c.name, false)
+    GROUP BY m.name
+
+    UNION ALL
+    -- the list of columns as SELECT * gives it
+    SELECT 'warning', m.target::text, 'has other columns than the source, or in another order',
+           'prepared statements with SELECT * fail once after the swap with "cached plan must not change result type"'
+    FROM m
+    WHERE (SELECT pg_catalog.array_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a WHERE a.attrelid = m.source AND a.attnum > 0 AND NOT a.attisdropped)
+       <> (SELECT pg_catalog.array_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a WHERE a.attrelid = m.target AND a.attnum > 0 AND NOT a.attisdropped)
+
+    UNION ALL
+    SELECT 'warning', 'prepared transaction ' || pg_catalog.quote_literal(p.gid),
+           'holds a lock on ' || pg_catalog.string_agg(DISTINCT l.relation::pg_catalog.regclass::text, ', '),
+           'finalize and undo wait until it is committed or rolled back'
+    FROM m
+    JOIN pg_catalog.pg_locks l ON l.relation IN (m.source, m.target) AND l.pid IS NULL
+    JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+    WHERE p.database = pg_catalog.current_database()
+    GROUP BY p.gid
+
+    UNION ALL
+    SELECT 'warning', 'process ' || a.pid,
+           pg_catalog.format('user %s, %s since %s, has a snapshot from before the table went live',
+                             a.usename, a.state, pg_catalog.to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS')),
+           'finalize and undo wait for the end of its transaction'
+    FROM m
+    JOIN pg_catalog.pg_stat_activity a ON a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
+    WHERE m.state IN ('live', 'swapped') AND a.xact_start < m.live_at AND a.backend_type = 'client backend'
+      AND pg_catalog.age(a.backend_xmin) >= pg_catalog.age(m.stable_xid::pg_catalog.xid)
+
+    UNION ALL
+    SELECT 'info', 'process ' || a.pid,
+           pg_catalog.format('user %s, %s, is in a transaction since %s', a.usename, a.state,
+                             pg_catalog.to_char(a.xact_start, 'YYYY-MM-DD HH24:MI:SS')),
+           'going live and the swap wait for transactions that are older than they are'
+    FROM m
+    JOIN pg_catalog.pg_stat_activity a ON a.datname = pg_catalog.current_database() AND a.pid <> pg_catalog.pg_backend_pid()
+    WHERE m.state NOT IN ('live', 'swapped', 'completed', 'cancelled') AND a.backend_type = 'client backend'
+      AND a.backend_xmin IS NOT NULL AND a.xact_start < pg_catalog.now() - INTERVAL '5 minutes'
+
+    UNION ALL
+    SELECT 'warning', 'replication slot ' || pg_catalog.quote_ident(s.slot_name),
+           'holds a snapshot from before the table went live: a standby reads with it',
+           'finalize and undo wait for it'
+    FROM m
+    JOIN pg_catalog.pg_replication_slots s ON s.xmin IS NOT NULL
+    WHERE m.state IN ('live', 'swapped')
+      AND pg_catalog.age(s.xmin) >= pg_catalog.age(m.stable_xid::pg_catalog.xid)
+
+    UNION ALL
+    SELECT 'warning', 'table ' || m.source, 'has storage parameters that not all partitions have: '
+               || pg_catalog.string_agg(o.option, ', '),
+           'ALTER TABLE ... SET on the partitions'
+    FROM m
+    JOIN pg_catalog.pg_class s ON s.oid = m.source
+    CROSS JOIN LATERAL pg_catalog.unnest(s.reloptions) o (option)
+    WHERE m.target IS NOT NULL AND m.state NOT IN ('completed', 'cancelled')
+      AND EXISTS (SELECT FROM migrate_ext.partitions_of(m.target) p JOIN pg_catalog.pg_class c ON c.oid = p.relation
+                  WHERE c.relkind = 'r' AND NOT o.option = ANY (COALESCE(c.reloptions, '{}')))
+    GROUP BY m.source
+
+    UNION ALL
+    SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.target::text,
+           'takes its values from a sequence of its own, not from that of the source',
+           'set it beyond the greatest value of the source by setval()'
+    FROM m
+    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = m.target
+                               AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.deptype IN ('a', 'i')
+    JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.target AND a.attnum = d.refobjsubid
+    WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
+    SELECT 'info', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, r.ev_class, 0),
+           'reads ' || m.target || ', which becomes the table that the application uses', 'nothing'
+    FROM m
+    JOIN pg_catalog.pg_depend d ON d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = m.target
+                               AND d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass
+    JOIN pg_catalog.pg_rewrite r ON r.oid = d.objid
+    WHERE r.ev_class <> m.target AND m.state NOT IN ('swapped', 'completed', 'cancelled')
+    GROUP BY r.ev_class, m.target
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.preflight_notes(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.preflight_notes(bigint) IS 'internal: what will be noticed at a swap';
+
+CREATE FUNCTION migrate_ext.preflight(migration text)
+RETURNS TABLE (severity text, object text, problem text, remedy text)
+LANGUAGE C VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'migrate_ext_preflight';
+COMMENT ON FUNCTION migrate_ext.preflight(text) IS
+'what stands in the way of the swap (severity error), what will surprise after it (warning), and what is good to know (info)';

@@ -1,0 +1,305 @@
+/*-------------------------------------------------------------------------
+ *
+ * sqlgen.c
+ *	  Names and generated SQL: quoting, shortening, small helpers around SPI.
+ *
+ * Every name that enters a statement goes through sql_relation(),
+ * sql_qualified() or sql_columns(), so it is always quoted and qualified; the
+ * statements run with whatever user and search_path are in force.
+ *
+ * Names made from other names keep their suffix whole, since the suffix is
+ * what tells siblings apart: only the base is cut, at a character boundary.
+ * Two long tables may so come to the same name; name_free() sees that the name
+ * is taken and puts a number between base and suffix.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "executor/spi.h"
+#include "mb/pg_wchar.h"
+#include "sqlgen.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/* ------------------------------------------------------------------------
+ * Names in SQL
+ * ------------------------------------------------------------------------
+ */
+
+char *
+sql_qualified(const char *schema, const char *name)
+{
+	return quote_qualified_identifier(schema, name);
+}
+
+/*
+ * schema.table of a relation.  The caller holds a lock on it, or can live with
+ * a rename in between.
+ */
+char *
+sql_relation(Oid relid)
+{
+	char *name = get_rel_name(relid);
+	char *schema = name ? get_namespace_name(get_rel_namespace(relid)) : NULL;
+
+	if (schema == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table with OID %u does not exist", relid),
+						errdetail("It was dropped meanwhile.")));
+	return sql_qualified(schema, name);
+}
+
+char *
+sql_columns(Oid relid, int natts, const AttrNumber *attnums, const char *alias)
+{
+	StringInfoData buf;
+	int i;
+
+	initStringInfo(&buf);
+	for (i = 0; i < natts; i++)
+	{
+		if (i > 0)
+			appendStringInfoString(&buf, ", ");
+		if (alias != NULL)
+			appendStringInfo(&buf, "%s.", alias);
+		appendStringInfoString(&buf, quote_identifier(get_attname(relid, attnums[i], false)));
+	}
+	return buf.data;
+}
+
+/* ------------------------------------------------------------------------
+ * New names
+ * ------------------------------------------------------------------------
+ */
+
+char *
+name_make(const char *base, const char *suffix)
+{
+	int room = NAMEDATALEN - 1 - strlen(suffix);
+	int len = strlen(base);
+
+	/* a suffix as long as a name leaves nothing of the base */
+	if (room < 0)
+		return pnstrdup(suffix, pg_mbcliplen(suffix, strlen(suffix), NAMEDATALEN - 1));
+	if (len > room)
+		len = pg_mbcliplen(base, len, room);
+	return psprintf("%.*s%s", len, base, suffix);
+}
+
+/* A relation's name must be free among relations and, for its row type, types. */
+static bool
+name_is_taken(const char *name, Oid schema)
+{
+	return OidIsValid(get_relname_relid(name, schema)) ||
+		   SearchSysCacheExists2(TYPENAMENSP, CStringGetDatum(name), ObjectIdGetDatum(schema));
+}
+
+/*
+ * Somebody else may take the name before our CREATE commits: that is a
+ * duplicate_table or unique_violation of the CREATE, which nothing can prevent.
+ */
+char *
+name_free(const char *base, const char *suffix, Oid schema)
+{
+	char *name = name_make(base, suffix);
+	int number;
+
+	for (number = 1; name_is_taken(name, schema); number++)
+		name = name_make(base, psprintf("%d%s", number, suffix));
+	return name;
+}
+
+/* ------------------------------------------------------------------------
+ * Statements
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Connect, run, and leave SPI connected for the caller to read the result.
+ * A background worker has no snapshot when it comes here, and SPI wants one to
+ * plan with; the command itself always takes a new one.
+ */
+static void
+execute(const char *sql, bool *pushed)
+{
+	int code;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not connect to the SPI manager")));
+	*pushed = !ActiveSnapshotSet();
+	if (*pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	code = SPI_execute(sql, false, 0);
+	if (code < 0)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not execute a statement: %s", SPI_result_code_string(code)),
+						errdetail("The statement is: %s", sql)));
+}
+
+static void
+finish(bool pushed)
+{
+	if (pushed)
+		PopActiveSnapshot();
+	if (SPI_finish() != SPI_OK_FINISH)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not disconnect from the SPI manager")));
+}
+
+/* psprintf for a caller that is variadic itself. */
+static char *format(const char *fmt, va_list args) pg_attribute_printf(1, 0);
+
+static char *
+format(const char *fmt, va_list args)
+{
+	size_t len = 256;
+
+	for (;;)
+	{
+		char *sql = palloc(len);
+		va_list again;
+		size_t needed;
+
+		va_copy(again, args);
+		needed = pvsnprintf(sql, len, fmt, again);
+		va_end(again);
+		if (needed < len)
+			return sql;
+		pfree(sql);
+		len = needed;
+	}
+}
+
+uint64
+sql_run(const char *fmt, ...)
+{
+	char *sql;
+	va_list args;
+	bool pushed;
+	uint64 rows;
+
+	va_start(args, fmt);
+	sql = format(fmt, args);
+	va_end(args);
+	execute(sql, &pushed);
+	rows = SPI_processed;
+	finish(pushed);
+	pfree(sql);
+	return rows;
+}
+
+/*
+ * The first column of the first row, in the caller's memory.  All rows are
+ * fetched, so that a statement with RETURNING runs to its end.
+ */
+static char *
+first_value(const char *sql)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	bool pushed;
+	char *value = NULL;
+
+	execute(sql, &pushed);
+	if (SPI_tuptable != NULL && SPI_processed > 0)
+	{
+		value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
+		if (value != NULL)
+			value = MemoryContextStrdup(caller, value);
+	}
+	finish(pushed);
+	return value;
+}
+
+char *
+sql_text(const char *fmt, ...)
+{
+	char *sql;
+	va_list args;
+	char *value;
+
+	va_start(args, fmt);
+	sql = format(fmt, args);
+	va_end(args);
+	value = first_value(sql);
+	pfree(sql);
+	return value;
+}
+
+/* No row, or NULL, is 0: what a count or a sum of nothing comes to. */
+int64
+sql_int64(const char *fmt, ...)
+{
+	char *sql;
+	va_list args;
+	char *value;
+
+	va_start(args, fmt);
+	sql = format(fmt, args);
+	va_end(args);
+	value = first_value(sql);
+	pfree(sql);
+	return value ? pg_strtoint64(value) : 0;
+}
+
+/* ------------------------------------------------------------------------
+ * JSON
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * A top-level field as text: strings without their quotes, objects and arrays
+ * as JSON.  NULL if object is NULL, not an object, or the field is not there
+ * or null.
+ */
+char *
+json_field(Jsonb *object, const char *field)
+{
+	JsonbValue value;
+
+	if (object == NULL || !JB_ROOT_IS_OBJECT(object) ||
+		getKeyJsonValueFromContainer(&object->root, field, strlen(field), &value) == NULL)
+		return NULL;
+
+	switch (value.type)
+	{
+		case jbvString:
+			return pnstrdup(value.val.string.val, value.val.string.len);
+		case jbvNumeric:
+			return DatumGetCString(
+				DirectFunctionCall1(numeric_out, NumericGetDatum(value.val.numeric)));
+		case jbvBool:
+			return pstrdup(value.val.boolean ? "true" : "false");
+		case jbvBinary:
+			return JsonbToCString(NULL, value.val.binary.data, value.val.binary.len);
+		default:
+			return NULL; /* jbvNull; nothing else can stand in an object */
+	}
+}
+
+/* 22P02 if the text is no JSON. */
+Jsonb *
+json_parse(const char *text)
+{
+	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(text)));
+}
+
+char *
+json_text(Jsonb *object)
+{
+	return JsonbToCString(NULL, &object->root, VARSIZE(object));
+}
+
+char *
+json_quote(const char *text)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	escape_json(&buf, text);
+	return buf.data;
+}

@@ -1,0 +1,77 @@
+/*-------------------------------------------------------------------------
+ *
+ * stages.h
+ *	  The stages: one file each, which don't know each other.  A step is called
+ *	  by phases.c outside of a transaction and returns MORE, WAIT or DONE.  It
+ *	  opens transactions by run_begin()/run_attempt() itself.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_STAGES_H
+#define MIGRATE_EXT_STAGES_H
+
+#include "types.h"
+
+/* install.c: created -> logging, and the restart of a copy */
+extern StepResult install_step(Run *run);
+extern StepResult install_restart_step(Run *run);
+/* live, swapped: put a trigger right that was tampered with */
+extern StepResult install_mend_step(Run *run);
+
+/*
+ * guard: called by every batch after it locked the source (and before its
+ * snapshot): errors with ERRCODE_MIGRATION_RESTART if the source was rewritten
+ * or truncated since the horizon, ERRCODE_MIGRATION_TAMPERED if trigger,
+ * columns or leaves are not what they were.  guard.c
+ */
+extern void guard_check(Migration *m);
+
+/* copy.c: logging -> copying -> indexing */
+extern StepResult copy_begin_step(Run *run);	/* state logging, goal beyond */
+extern StepResult copy_step(Run *run);	/* DONE when all batches are done */
+extern StepResult copy_work(Run *run);	/* one batch; WAIT if none is to be had */
+
+/* index.c: indexing -> catching_up */
+extern StepResult index_step(Run *run);
+extern StepResult index_work(Run *run);
+
+/*
+ * drain.c: empties the change log.  drain_batch: one transaction; MORE while
+ * entries are left, WAIT when this pass found none.  live: takes
+ * ShareRowExclusiveLock on the front table, bounded, for a short batch.
+ * drain_rest: within the caller's transaction, which holds ShareRowExclusive on
+ * the front: drains all there is; returns entries drained.
+ */
+extern StepResult drain_step(Run *run, bool live);
+extern int64 drain_rest(Run *run);
+
+/* golive.c: catching_up -> live */
+extern StepResult golive_step(Run *run);
+
+/* live.c: what goes on while live and swapped: drain logged identities, statistics */
+extern StepResult live_step(Run *run);
+
+/* verify.c.  Returns through *counts; each range is a transaction of its own. */
+
+extern bool verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts);
+
+/* preflight.c: number of problems of severity error; messages appended to *text */
+extern int	preflight_errors(Migration *m, char **text);
+
+/* swap.c: live <-> swapped.  Step of the leader, when asked for. */
+extern StepResult swap_step(Run *run);
+
+/*
+ * The swap itself, in the current transaction; takes the locks, checks all
+ * under them, errors if anything is not ready.  From swap()/unswap() and swap_step.
+ */
+extern void swap_in_transaction(Migration *m, Direction direction);
+
+/* cleanup.c: completed and cancelled */
+extern StepResult complete_step(Run *run);
+extern StepResult cancel_step(Run *run);
+
+/* target.c: keep range partitions ahead; called while live and swapped */
+extern void target_keep_headroom(Run *run);
+
+#endif

@@ -1,0 +1,305 @@
+/*-------------------------------------------------------------------------
+ *
+ * swap_transaction.c
+ *	  The swap itself: one transaction that changes catalogs and nothing else.
+ *
+ * Everything is looked at twice.  First without the locks, where it may take
+ * its time and what is missing is found without holding anybody up; that also
+ * warms the caches, so that the second look, under the locks, is short.  Under
+ * the locks nobody can have anything uncommitted on the tables and nobody can
+ * change them, so what the second look finds is final.
+ *
+ * Locks: the migration's row, source, target, always in this order.  The row
+ * comes first because it is the one lock that may have to be waited for longer
+ * (somebody's open transaction called pause()), and no table may be locked
+ * meanwhile.  Who holds a table and wants the row (a drain) ends in a deadlock
+ * check or our lock_timeout, whichever is earlier: both are ours, not the
+ * application's.
+ *
+ * Statements that wait for the lock may have taken their snapshot before this
+ * transaction commits.  They see the new table as it was then, and that is
+ * complete: not a row is written here, neither the user's nor a log entry.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "access/xact.h"
+#include "commands/tablecmds.h"
+#include "lib/stringinfo.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/lsyscache.h"
+
+#include "catalog.h"
+#include "changelog.h"
+#include "debug_point.h"
+#include "reverse.h"
+#include "run.h"
+#include "settings.h"
+#include "snapshots.h"
+#include "sqlgen.h"
+#include "stages.h"
+#include "state.h"
+#include "swap_catalog.h"
+#include "swap_transaction.h"
+#include "sync.h"
+#include "sync_trigger.h"
+
+/* The event that keeps what was renamed and moved, for the way back. */
+#define EVENT_RENAMED "renamed"
+
+MigrationState
+swap_from(Direction direction)
+{
+	return direction == DIRECTION_FORWARD ? STATE_LIVE : STATE_SWAPPED;
+}
+
+MigrationState
+swap_to(Direction direction)
+{
+	return direction == DIRECTION_FORWARD ? STATE_SWAPPED : STATE_LIVE;
+}
+
+double
+swap_elapsed_ms(instr_time from, instr_time to)
+{
+	INSTR_TIME_SUBTRACT(to, from);
+	return INSTR_TIME_GET_MILLISEC(to);
+}
+
+/* ------------------------------------------------------------------------
+ * Ready?
+ * ------------------------------------------------------------------------
+ */
+
+/* One more thing that is missing. */
+static void
+add_missing(StringInfo missing, const char *what)
+{
+	appendStringInfo(missing, "%s%s", missing->len > 0 ? "\n" : "", what);
+}
+
+/* What can change at any moment until the locks are there. */
+static void
+check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
+{
+	char *text = NULL;
+
+	guard_check(m);
+	if (changelog_pending(m, 1) > 0)
+		add_missing(missing, "Rows in the change log have not been carried over yet.");
+	if (!request->accept_failed && failed_row_count(m->id) > 0)
+		add_missing(missing, "There are rows in migrate_ext.failed_rows.");
+	if (preflight_errors(m, &text) > 0)
+		add_missing(missing, text);
+}
+
+/* What only this extension changes, and with the migration's row locked not even that. */
+static void
+check_stable(Migration *m, Direction direction, const SwapRequest *request, StringInfo missing)
+{
+	if (m->tainted || (request->verify && m->verified_at == 0))
+		add_missing(missing, direction == DIRECTION_FORWARD
+								 ? "The tables have not been verified since the migration "
+								   "went live."
+								 : "The tables have not been verified since the swap.");
+	if (direction == DIRECTION_FORWARD && m->analyzed_at == 0)
+		add_missing(missing, "The target's statistics have not been gathered.");
+	if (direction == DIRECTION_REVERSE && !reverse_is_possible(m))
+		add_missing(missing, "Rows can't be carried back: options.reverse_columns is missing.");
+	if (direction == DIRECTION_FORWARD && !reverse_is_prepared(m))
+		add_missing(missing, "The reverse triggers are not there yet.");
+
+	/* the leader has waited for those that it captured: request->older */
+	if (!request->ignore_old_snapshots &&
+		(request->older == NULL ||
+		 request->stable != U64FromFullTransactionId(m->stable_xid)))
+	{
+		char *older = snapshots_capture(m->stable_xid);
+
+		if (*older != '\0')
+			add_missing(missing, psprintf("Transactions with older snapshots: %s.",
+										  snapshots_describe(older)));
+	}
+	else if (!request->ignore_old_snapshots && *request->older != '\0')
+		add_missing(missing, "Older snapshots are still being waited for.");
+}
+
+static void
+report_missing(Migration *m, Direction direction, StringInfo missing)
+{
+	if (missing->len == 0)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("migration \"%s\" is not ready to be swapped%s", m->name,
+					direction == DIRECTION_FORWARD ? "" : " back"),
+			 errdetail("%s", missing->data),
+			 errhint("CALL migrate_ext.%s(%s) does what is missing and waits for the rest.",
+					 direction == DIRECTION_FORWARD ? "finalize" : "undo",
+					 quote_literal_cstr(m->name))));
+}
+
+/* ------------------------------------------------------------------------
+ * Locks
+ * ------------------------------------------------------------------------
+ */
+
+/* The migration's row, as it is now that it is locked. */
+static void
+lock_row(Migration *m, Direction direction)
+{
+	Migration *now = catalog_load(m->id, true);
+
+	if (now == NULL || now->state != swap_from(direction))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" is in state %s", m->name,
+						now ? state_name(now->state) : "(gone)"),
+				 errdetail("It was changed meanwhile; state %s is needed.",
+						   state_name(swap_from(direction)))));
+	*m = *now;
+}
+
+/*
+ * Both tables, and both waits within one lock_timeout_ms.  What this very
+ * session does with them must be over as well.
+ */
+static void
+lock_tables(Migration *m, SwapTimes *times)
+{
+	int timeout = settings_get_int(m, "lock_timeout_ms");
+	Oid tables[] = {m->source, m->target};
+	int i;
+
+	INSTR_TIME_SET_CURRENT(times->asked_at);
+	times->asked = true;
+	for (i = 0; i < lengthof(tables); i++)
+	{
+		instr_time now;
+		char rest[32];
+
+		INSTR_TIME_SET_CURRENT(now);
+		snprintf(rest, sizeof(rest), "%d",
+				 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
+		(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+								 true, 0, false);
+		LockRelationOid(tables[i], AccessExclusiveLock);
+	}
+	INSTR_TIME_SET_CURRENT(times->granted_at);
+	times->granted = true;
+
+	for (i = 0; i < lengthof(tables); i++)
+	{
+		Relation rel = try_relation_open(tables[i], NoLock);
+
+		/* where it is gone, guard_check() says so better than we could here */
+		if (rel == NULL)
+			continue;
+		CheckTableNotInUse(rel, "swap");
+		relation_close(rel, NoLock);
+	}
+}
+
+/* ------------------------------------------------------------------------
+ * The swap
+ * ------------------------------------------------------------------------
+ */
+
+/* What the last swap renamed and moved. */
+static List *
+changes_of_last_swap(Migration *m)
+{
+	char *changes = NULL;
+	ListCell *lc;
+
+	foreach (lc, event_since(m->id, 0))
+	{
+		Event *event = lfirst(lc);
+
+		if (strcmp(event->kind, EVENT_RENAMED) == 0)
+			changes = json_field(json_parse(event->detail), "changes");
+	}
+	return changes ? swap_changes_read(changes) : NIL;
+}
+
+static void
+swap_forth(Migration *m)
+{
+	List *changes = swap_catalog_forth(m);
+
+	sync_trigger_flip(m, DIRECTION_REVERSE);
+	event_add(m, EVENT_RENAMED, psprintf("{\"changes\": %s}", swap_changes_text(changes)),
+			  "%s is partitioned; the original is %s", sql_relation(m->target),
+			  sql_relation(m->source));
+	state_change(m, STATE_SWAPPED, "%s.%s is swapped: the application uses the partitioned table",
+				 m->schema_name, m->table_name);
+}
+
+static void
+swap_back(Migration *m, List *changes)
+{
+	swap_catalog_back(m, changes);
+	sync_trigger_flip(m, DIRECTION_FORWARD);
+	state_change(m, STATE_LIVE, "%s.%s is swapped back: the application uses the original",
+				 m->schema_name, m->table_name);
+}
+
+void
+swap_perform(Migration *m, Direction direction, const SwapRequest *request, SwapTimes *times)
+{
+	StringInfoData missing;
+	List *changes = NIL;
+
+	initStringInfo(&missing);
+	sync_release();
+	limit_lock_waits(m);
+	lock_row(m, direction);
+	check_stable(m, direction, request, &missing);
+	check_volatile(m, request, &missing);
+	report_missing(m, direction, &missing);
+	if (direction == DIRECTION_REVERSE)
+		changes = changes_of_last_swap(m);
+
+	ME_DEBUG_POINT("swap_before_locks");
+	lock_tables(m, times);
+	ME_DEBUG_POINT("swap_locked");
+	check_volatile(m, request, &missing);
+	report_missing(m, direction, &missing);
+
+	times->swap_id = swap_add(
+		m->id, direction == DIRECTION_FORWARD ? "finalize" : "undo", request->attempts + 1,
+		request->wait_ms + swap_elapsed_ms(times->asked_at, times->granted_at),
+		request->blocked_by);
+	if (direction == DIRECTION_FORWARD)
+		swap_forth(m);
+	else
+		swap_back(m, changes);
+
+	/* each direction is verified anew: the roles of the tables have changed */
+	catalog_save_verified(m, false);
+	ME_DEBUG_POINT("swap_before_commit");
+}
+
+/*
+ * From swap() and unswap(): what finalize was asked to leave out was asked of
+ * finalize, so all of it is checked here.
+ */
+void
+swap_in_transaction(Migration *m, Direction direction)
+{
+	SwapRequest request = {.verify = true};
+	SwapTimes times = {0};
+
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("a swap needs a transaction at isolation level READ COMMITTED"),
+				 errdetail("This one may read with a snapshot from before the last rows were "
+						   "carried over."),
+				 errhint("Use SET TRANSACTION ISOLATION LEVEL READ COMMITTED.")));
+	swap_perform(m, direction, &request, &times);
+}

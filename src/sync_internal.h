@@ -1,0 +1,51 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_internal.h
+ *	  What the files of the sync trigger share: sync.c (rows), sync_cache.c
+ *	  (what a session knows of migrations), sync_truncate.c.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_SYNC_INTERNAL_H
+#define MIGRATE_EXT_SYNC_INTERNAL_H
+
+#include "changelog.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "types.h"
+#include "utils/resowner.h"
+
+/* A table that a sync trigger fired on, and the migration that it serves. */
+typedef struct SyncTable
+{
+	/* hash key */
+	int64		migration_id;
+	Oid			relid;
+	Direction	direction;
+
+	bool		valid;			/* false: look again */
+	bool		usable;			/* false: do nothing */
+	bool		warned;			/* once a session is enough */
+	bool		log_fits;		/* values may be put into the log */
+	MemoryContext context;		/* of what follows */
+	Migration  *m;
+	LogColumns	columns;
+	AttrNumber *attnums;		/* of relid, by column of the log; 0: not there */
+} SyncTable;
+
+/*
+ * Check the protocol, and find the table's entry.  NULL: the trigger has
+ * nothing to do, a WARNING has said why.  Errors: 39P01 where the function is
+ * called in another way than as our trigger.
+ */
+extern SyncTable *sync_table(FunctionCallInfo fcinfo, Direction direction, bool row);
+
+/* Say once in a session that rows of this table are not carried over. */
+extern void sync_warn(SyncTable *table, const char *reason);
+
+extern void sync_cache_init(void);
+
+/* sync.c: close what is open for this migration; an error if it is in use. */
+extern void sync_release_migration(int64 migration_id);
+
+#endif

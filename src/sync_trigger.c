@@ -1,0 +1,358 @@
+/*-------------------------------------------------------------------------
+ *
+ * sync_trigger.c
+ *	  Creating, switching, checking and dropping the sync trigger; see
+ *	  sync_trigger.h for which there are.
+ *
+ * The mode of the source's trigger is the function it calls.  It is switched
+ * by CREATE OR REPLACE TRIGGER under SHARE ROW EXCLUSIVE: no writer is in
+ * flight then, and the next one learns of it when it locks the table, however
+ * old its snapshot is.  That statement turns ENABLE ALWAYS off, so it is set
+ * again before anybody can see it.
+ *
+ * pg_trigger's row is rewritten by whoever disables or enables the trigger.  We
+ * remember the xmin of the row as we left it: even what was done and undone
+ * between two batches shows.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_trigger.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
+#include "nodes/value.h"
+#include "parser/parse_func.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+
+#include "catalog.h"
+#include "relinfo.h"
+#include "reverse.h"
+#include "sqlgen.h"
+#include "sync_trigger.h"
+
+/* What a row of pg_trigger says. */
+typedef struct TriggerRow
+{
+	Oid			oid;
+	Oid			function;
+	char		enabled;
+	TransactionId xmin;			/* the raw one: freezing doesn't change it */
+} TriggerRow;
+
+static const char *
+mode_function(SyncMode mode)
+{
+	return mode == SYNC_LOG ? "sync_log" : "sync_write_through";
+}
+
+/* ------------------------------------------------------------------------
+ * Reading
+ * ------------------------------------------------------------------------
+ */
+
+/* False if there is no such trigger.  Reads the catalog as it is now. */
+static bool
+read_trigger(Oid relid, const char *name, TriggerRow *row)
+{
+	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple	tuple;
+	bool		found;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(name));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	found = HeapTupleIsValid(tuple);
+	if (found)
+	{
+		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		row->oid = form->oid;
+		row->function = form->tgfoid;
+		row->enabled = form->tgenabled;
+		row->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
+/* Of an open relation, from the relation cache; NULL if there is none. */
+static Trigger *
+cached_trigger(Relation rel, const char *name)
+{
+	int			i;
+
+	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		if (strcmp(rel->trigdesc->triggers[i].tgname, name) == 0)
+			return &rel->trigdesc->triggers[i];
+	}
+	return NULL;
+}
+
+/* See sync_trigger.h.  The caller has locked the source: so it stays so. */
+bool
+sync_trigger_is_forward(Relation source)
+{
+	Trigger    *trigger = cached_trigger(source, SYNC_TRIGGER_NAME);
+
+	return trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
+}
+
+/* ------------------------------------------------------------------------
+ * The source's triggers
+ * ------------------------------------------------------------------------
+ */
+
+/* Remember the row trigger as it is now. */
+static void
+save_trigger(Migration *m)
+{
+	TriggerRow	row;
+
+	CommandCounterIncrement();
+	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("trigger \"%s\" for table \"%s\" does not exist",
+						SYNC_TRIGGER_NAME, get_rel_name(m->source))));
+	m->trigger_oid = row.oid;
+	m->trigger_xmin = row.xmin;
+	catalog_save_trigger(m);
+}
+
+/*
+ * Dropping the target or the log by accident would make the trigger fail, and
+ * with it the application: DROP must say CASCADE, and takes the trigger along.
+ */
+static void
+depend_on_tables(Migration *m, const char *name)
+{
+	ObjectAddress trigger;
+	ObjectAddress table;
+	TriggerRow	row;
+
+	CommandCounterIncrement();
+	if (!read_trigger(m->source, name, &row))
+		return;
+	ObjectAddressSet(trigger, TriggerRelationId, row.oid);
+	ObjectAddressSet(table, RelationRelationId, m->target);
+	recordDependencyOn(&trigger, &table, DEPENDENCY_NORMAL);
+	ObjectAddressSet(table, RelationRelationId, m->log);
+	recordDependencyOn(&trigger, &table, DEPENDENCY_NORMAL);
+}
+
+/* See sync_trigger.h. */
+void
+sync_trigger_set(Migration *m, SyncMode mode)
+{
+	Relation	rel = table_open(m->source, ShareRowExclusiveLock);
+	char	   *source = sql_relation(m->source);
+
+	/* a statement of our own session may be in the middle of its rows */
+	CheckTableNotInUse(rel, "CREATE TRIGGER");
+	table_close(rel, NoLock);
+
+	(void) sql_run("CREATE OR REPLACE TRIGGER \"" SYNC_TRIGGER_NAME "\""
+				   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
+				   " EXECUTE FUNCTION migrate_ext.%s('" INT64_FORMAT "')",
+				   source, mode_function(mode), m->id);
+	(void) sql_run("CREATE OR REPLACE TRIGGER \"" TRUNCATE_TRIGGER_NAME "\""
+				   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+				   " EXECUTE FUNCTION migrate_ext.sync_truncate('" INT64_FORMAT "')",
+				   source, m->id);
+	depend_on_tables(m, SYNC_TRIGGER_NAME);
+	depend_on_tables(m, TRUNCATE_TRIGGER_NAME);
+	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" SYNC_TRIGGER_NAME "\","
+				   " ENABLE ALWAYS TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"", source);
+	save_trigger(m);
+}
+
+/* See sync_trigger.h. */
+void
+sync_trigger_flip(Migration *m, Direction direction)
+{
+	const char *what = direction == DIRECTION_FORWARD ? "ENABLE ALWAYS" : "DISABLE";
+
+	(void) sql_run("ALTER TABLE ONLY %s %s TRIGGER \"" SYNC_TRIGGER_NAME "\","
+				   " %s TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"",
+				   sql_relation(m->source), what, what);
+	save_trigger(m);
+}
+
+/* ------------------------------------------------------------------------
+ * The target's triggers
+ * ------------------------------------------------------------------------
+ */
+
+/* Is there a trigger of this name, always enabled, for this migration? */
+static bool
+is_in_place(Oid relid, const char *name, int64 id)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	Trigger    *trigger = cached_trigger(rel, name);
+	bool		result = trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+		trigger->tgnargs == 1 && strtoll(trigger->tgargs[0], NULL, 10) == id;
+
+	table_close(rel, AccessShareLock);
+	return result;
+}
+
+/*
+ * Is there a row trigger on target and leaves, and a TRUNCATE trigger on each?
+ */
+static char *
+reverse_problem(Migration *m)
+{
+	List	   *relations = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell   *cell;
+
+	foreach(cell, relations)
+	{
+		Oid			relid = lfirst_oid(cell);
+
+		if (!is_in_place(relid, REVERSE_TRIGGER_NAME, m->id))
+			return psprintf("trigger \"%s\" on table \"%s\" is missing or disabled",
+							REVERSE_TRIGGER_NAME, get_rel_name(relid));
+		if (!is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
+			return psprintf("trigger \"%s\" on table \"%s\" is missing or disabled",
+							REVERSE_TRUNCATE_TRIGGER_NAME, get_rel_name(relid));
+	}
+	return NULL;
+}
+
+static void
+make_truncate_trigger(Migration *m, Oid relid)
+{
+	char	   *table = sql_relation(relid);
+
+	if (is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
+		return;
+	(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\""
+				   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+				   " EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('" INT64_FORMAT "')",
+				   table, m->id);
+	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME
+				   "\"", table);
+}
+
+/*
+ * See sync_trigger.h.  Locks target and leaves (ShareRowExclusiveLock) where
+ * something is missing; what is there already is left alone.
+ */
+void
+sync_trigger_prepare_reverse(Migration *m)
+{
+	char	   *table = sql_relation(m->target);
+	List	   *leaves = relinfo_leaves(m->target);
+	bool		complete = is_in_place(m->target, REVERSE_TRIGGER_NAME, m->id);
+	ListCell   *cell;
+
+	foreach(cell, leaves)
+		complete = complete && is_in_place(lfirst_oid(cell), REVERSE_TRIGGER_NAME, m->id);
+	if (!complete)
+	{
+		/* made on the leaves as well, and on those that come later */
+		(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRIGGER_NAME "\""
+					   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
+					   " EXECUTE FUNCTION migrate_ext.sync_reverse('" INT64_FORMAT "')",
+					   table, m->id);
+		(void) sql_run("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"",
+					   table);
+	}
+	make_truncate_trigger(m, m->target);
+	foreach(cell, leaves)
+		make_truncate_trigger(m, lfirst_oid(cell));
+	CommandCounterIncrement();
+}
+
+/* ------------------------------------------------------------------------
+ * Checking
+ * ------------------------------------------------------------------------
+ */
+
+static bool
+calls_function(TriggerRow *row, const char *name)
+{
+	List	   *qualified = list_make2(makeString("migrate_ext"), makeString(pstrdup(name)));
+
+	return row->function == LookupFuncName(qualified, 0, NULL, true);
+}
+
+/* See sync_trigger.h. */
+char *
+sync_trigger_problem(Migration *m)
+{
+	bool		reverse = m->state == STATE_SWAPPED;
+	char		wanted = reverse ? TRIGGER_DISABLED : TRIGGER_FIRES_ALWAYS;
+	SyncMode	mode = m->state >= STATE_LIVE ? SYNC_WRITE_THROUGH : SYNC_LOG;
+	const char *table = get_rel_name(m->source);
+	TriggerRow	row;
+	TriggerRow	truncate;
+
+	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row) || row.oid != m->trigger_oid)
+		return psprintf("trigger \"%s\" on table \"%s\" was dropped", SYNC_TRIGGER_NAME, table);
+	if (row.enabled != wanted)
+		return psprintf("trigger \"%s\" on table \"%s\" was %s", SYNC_TRIGGER_NAME, table,
+						row.enabled == TRIGGER_DISABLED ? "disabled" : "enabled in another way");
+	if (row.xmin != m->trigger_xmin)
+		return psprintf("trigger \"%s\" on table \"%s\" was changed, or disabled and enabled again",
+						SYNC_TRIGGER_NAME, table);
+	if (!calls_function(&row, mode_function(mode)))
+		return psprintf("trigger \"%s\" on table \"%s\" calls another function",
+						SYNC_TRIGGER_NAME, table);
+	if (!read_trigger(m->source, TRUNCATE_TRIGGER_NAME, &truncate) || truncate.enabled != wanted ||
+		!calls_function(&truncate, "sync_truncate"))
+		return psprintf("trigger \"%s\" on table \"%s\" was dropped or changed",
+						TRUNCATE_TRIGGER_NAME, table);
+	if (reverse && reverse_is_possible(m))
+		return reverse_problem(m);
+	return NULL;
+}
+
+/* ------------------------------------------------------------------------
+ * Dropping
+ * ------------------------------------------------------------------------
+ */
+
+static void
+drop_trigger(Oid relid, const char *name)
+{
+	if (get_rel_name(relid) != NULL && OidIsValid(get_trigger_oid(relid, name, true)))
+		(void) sql_run("DROP TRIGGER %s ON %s", quote_identifier(name), sql_relation(relid));
+}
+
+/* See sync_trigger.h.  Tables that are gone are passed over. */
+void
+sync_trigger_drop(Migration *m)
+{
+	List	   *leaves = NIL;
+	ListCell   *cell;
+
+	drop_trigger(m->source, SYNC_TRIGGER_NAME);
+	drop_trigger(m->source, TRUNCATE_TRIGGER_NAME);
+	if (!OidIsValid(m->target) || get_rel_name(m->target) == NULL)
+		return;
+	drop_trigger(m->target, REVERSE_TRIGGER_NAME);
+	drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
+	leaves = relinfo_leaves(m->target);
+	foreach(cell, leaves)
+		drop_trigger(lfirst_oid(cell), REVERSE_TRUNCATE_TRIGGER_NAME);
+}

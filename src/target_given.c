@@ -1,0 +1,106 @@
+/*-------------------------------------------------------------------------
+ *
+ * target_given.c
+ *	  Can a partitioned table of the caller's own be a target?
+ *
+ * It is written as our own targets are: rows are copied past its triggers and
+ * without looking at any index, so there must be neither rows nor indexes that
+ * the copy would have to mind.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/relation.h"
+#include "catalog.h"
+#include "catalog/catalog.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "relinfo.h"
+#include "sqlgen.h"
+#include "target.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+/* Kind, place and owner of the table itself. */
+static void
+check_root(Oid source, Relation rel)
+{
+	const char *name = RelationGetRelationName(rel);
+	Migration *m;
+
+	if (RelationGetRelid(rel) == source)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("source and target are the same table \"%s\"", name)));
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("\"%s\" is not a partitioned table", name),
+						errhint("Make the target with CREATE TABLE ... PARTITION BY.")));
+	if (rel->rd_rel->relowner != GetUserId())
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("table \"%s\" has another owner than \"%s\"", name, get_rel_name(source)),
+				 errhint("Use ALTER TABLE ... OWNER TO.")));
+	m = catalog_of_table(RelationGetRelid(rel));
+	if (m != NULL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" is used by a migration already", name),
+						errdetail("It is the target of migration \"%s\".", m->name)));
+	if (rel->rd_rel->relispartition)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("table \"%s\" is a partition of another table", name),
+						errhint("Give the topmost table, or detach it.")));
+}
+
+/* One table below the target, or the target itself. */
+static void
+check_part(Oid relid)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+	const char *name = RelationGetRelationName(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION &&
+		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("partition \"%s\" of the target is not a plain table", name),
+						errdetail_relkind_not_supported(rel->rd_rel->relkind)));
+	if (rel->rd_rel->relpersistence != RELPERSISTENCE_PERMANENT)
+		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
+						errmsg("table \"%s\" is temporary or unlogged", name),
+						errdetail("The target takes over from a permanent table.")));
+	if (RelationGetIndexList(rel) != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" has indexes", name),
+				 errdetail("Rows are copied before indexes are built."),
+				 errhint("Drop them: migrate_ext builds those of the source, and others can be "
+						 "added when the migration is live.")));
+	relation_close(rel, NoLock);
+}
+
+void
+target_check_given(Oid source, Oid target)
+{
+	Relation rel = try_relation_open(target, AccessShareLock);
+	ListCell *lc;
+
+	if (rel == NULL)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table with OID %u does not exist", target)));
+	check_root(source, rel);
+	foreach (lc, find_all_inheritors(target, AccessShareLock, NULL))
+		check_part(lfirst_oid(lc));
+	if (relinfo_leaves(target) == NIL)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("table \"%s\" has no partitions", RelationGetRelationName(rel)),
+						errhint("Create its partitions first.")));
+	if (sql_int64("SELECT EXISTS (SELECT FROM %s)::pg_catalog.int4", sql_relation(target)) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("table \"%s\" has rows already", RelationGetRelationName(rel)),
+				 errdetail("Taking over a target that is filled in part isn't supported yet."),
+				 errhint("Empty it.")));
+	relation_close(rel, NoLock);
+}

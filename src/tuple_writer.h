@@ -1,0 +1,35 @@
+/*-------------------------------------------------------------------------
+ *
+ * tuple_writer.h
+ *	  Writes many new rows into the leaves of a partitioned table that has no
+ *	  index yet: routing, then table_multi_insert, buffered a leaf.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_TUPLE_WRITER_H
+#define MIGRATE_EXT_TUPLE_WRITER_H
+
+#include "postgres.h"
+
+#include "executor/tuptable.h"
+#include "nodes/execnodes.h"
+#include "utils/relcache.h"
+
+typedef struct TupleWriter TupleWriter;
+
+/*
+ * root is open and locked RowExclusiveLock by the caller.  check_constraints:
+ * CHECKs of the leaves are evaluated too (an adopted target); NOT NULL always.
+ */
+extern TupleWriter *tuple_writer_create(Relation root, bool check_constraints);
+
+/*
+ * Buffer a row in root's format.  The slot's contents are copied.  Errors:
+ * 23514 no partition takes it, 23502, 23514 as an INSERT would.
+ */
+extern void tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot);
+
+/* Write what is buffered, close everything. */
+extern void tuple_writer_finish(TupleWriter *writer);
+
+#endif

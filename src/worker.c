@@ -1,0 +1,379 @@
+/*-------------------------------------------------------------------------
+ *
+ * worker.c
+ *	  Background workers: a leader walks a migration's states towards its goal,
+ *	  helpers share the copying and the index building.
+ *
+ * A leader is registered in the SQL call that needs it, and waits for the
+ * caller's transaction to end before it reads anything: starting it from a
+ * commit callback would risk an error where none is allowed.  If the call was
+ * rolled back there is nothing for it to do and it goes.  It restarts by itself
+ * after a crash (postmaster keeps it on its list); over a restart of the server
+ * the launcher brings it back, or resume().
+ *
+ * Who may write what: nothing is in shared memory.  The migration's row, the
+ * batches and the advisory locks of batch.c are all there is.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/extension.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+
+#include "batch.h"
+#include "catalog.h"
+#include "phases.h"
+#include "run.h"
+#include "settings.h"
+#include "worker.h"
+
+/* An idle leader looks at its migration's row this often, even if not woken. */
+#define LEADER_POLL_MS 500
+/* With helpers at work it looks whether they are through. */
+#define LEADER_WATCH_MS 50
+/* A helper without work looks again, and goes after some time without any. */
+#define HELPER_POLL_MS 100
+#define HELPER_IDLE_LIMIT 10
+/* After an error: doubled each time, up to the maximum. */
+#define BACKOFF_MIN_MS 1000
+#define BACKOFF_MAX_MS 60000
+/* postmaster restarts a leader that died */
+#define LEADER_RESTART_S 1
+
+#define MAX_HELPERS 64
+
+typedef struct WorkerArgs
+{
+	Oid			database;
+	int64		migration_id;
+	TransactionId wait_for;		/* the registering transaction */
+	bool		leader;
+} WorkerArgs;
+
+extern PGDLLEXPORT void migrate_ext_worker_main(Datum arg);
+
+/* ---- starting and waking ---- */
+
+static bool
+register_worker(int64 migration_id, const char *name, bool leader, TransactionId wait_for,
+				BackgroundWorkerHandle **handle)
+{
+	BackgroundWorker worker = {0};
+	WorkerArgs	args = {.database = MyDatabaseId,.migration_id = migration_id,
+		.wait_for = wait_for,.leader = leader};
+
+	StaticAssertStmt(sizeof(WorkerArgs) <= BGW_EXTRALEN, "arguments must fit");
+	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker.bgw_restart_time = leader ? LEADER_RESTART_S : BGW_NEVER_RESTART;
+	strlcpy(worker.bgw_library_name, "migrate_ext", BGW_MAXLEN);
+	strlcpy(worker.bgw_function_name, "migrate_ext_worker_main", BGW_MAXLEN);
+	snprintf(worker.bgw_type, BGW_MAXLEN, "migrate_ext %s", leader ? "leader" : "helper");
+	snprintf(worker.bgw_name, BGW_MAXLEN, "migrate_ext %s for %s", leader ? "leader" : "helper",
+			 name);
+	worker.bgw_notify_pid = leader ? 0 : MyProcPid;
+	memcpy(worker.bgw_extra, &args, sizeof(args));
+	return RegisterDynamicBackgroundWorker(&worker, handle);
+}
+
+bool
+worker_start_leader(int64 migration_id, const char *name, TransactionId wait_for)
+{
+	return register_worker(migration_id, name, true, wait_for, NULL);
+}
+
+/* Leaders to wake when the current transaction commits. */
+static int	wake_pids[16];
+static int	wake_count = 0;
+
+static void
+wake_at_commit(XactEvent event, void *arg)
+{
+	int			i;
+
+	if (event == XACT_EVENT_COMMIT)
+		for (i = 0; i < wake_count; i++)
+		{
+			PGPROC	   *proc = BackendPidGetProc(wake_pids[i]);
+
+			if (proc)
+				SetLatch(&proc->procLatch);
+		}
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_count = 0;
+}
+
+bool
+worker_wake(Migration *m)
+{
+	static bool registered = false;
+	int			pid = leader_pid(m->id);
+
+	if (pid == 0)
+		return worker_start_leader(m->id, m->name, GetTopTransactionIdIfAny());
+	if (!registered)
+	{
+		RegisterXactCallback(wake_at_commit, NULL);
+		registered = true;
+	}
+	/* one too many to remember is only woken later, by its own clock */
+	if (wake_count < lengthof(wake_pids))
+		wake_pids[wake_count++] = pid;
+	return true;
+}
+
+void
+worker_wake_or_warn(Migration *m)
+{
+	if (!worker_wake(m))
+		ereport(WARNING,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("no background worker slot is free for migration \"%s\"", m->name),
+				 errdetail("The request is recorded; nothing is done until a worker or a session takes it up."),
+				 errhint("Raise max_worker_processes (now %d) and restart, or do the work in a session: CALL migrate_ext.run(%s).",
+						 max_worker_processes, quote_literal_cstr(m->name))));
+}
+
+/* ---- the workers ---- */
+
+/* Is there an extension to work for?  It may be dropped while we run. */
+static bool
+extension_exists(void)
+{
+	bool		exists;
+
+	StartTransactionCommand();
+	exists = OidIsValid(get_extension_oid("migrate_ext", true));
+	CommitTransactionCommand();
+	return exists;
+}
+
+static void
+wait_for_caller(TransactionId xid)
+{
+	if (!TransactionIdIsValid(xid))
+		return;
+	pgstat_report_activity(STATE_RUNNING, "waiting for the calling transaction to end");
+	StartTransactionCommand();
+	XactLockTableWait(xid, NULL, NULL, XLTW_None);
+	CommitTransactionCommand();
+}
+
+static void
+sleep_after(Run *run, ErrorData *error, long ms)
+{
+	if (error)
+		ms = Min((long) BACKOFF_MIN_MS << Min(run->errors - 1, 10), BACKOFF_MAX_MS);
+	run_report(run, "%s", error ? "waiting after an error" : "waiting");
+	run_sleep(run, ms);
+}
+
+/* ---- leader ---- */
+
+typedef struct Helpers
+{
+	BackgroundWorkerHandle *handle[MAX_HELPERS];
+} Helpers;
+
+/*
+ * Have as many helpers as the settings allow; returns how many there are.  A
+ * slot that is not to be had is no error: the work is then shared by fewer.
+ */
+static int
+ensure_helpers(Run *run, Helpers *helpers, const char *name, int wanted)
+{
+	int			running = 0;
+	int			i;
+
+	for (i = 0; i < Min(wanted, MAX_HELPERS); i++)
+	{
+		pid_t		pid;
+
+		if (helpers->handle[i] &&
+			GetBackgroundWorkerPid(helpers->handle[i], &pid) == BGWH_STOPPED)
+		{
+			pfree(helpers->handle[i]);
+			helpers->handle[i] = NULL;
+		}
+		if (helpers->handle[i] == NULL)
+		{
+			MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+			if (!register_worker(run->migration_id, name, false, InvalidTransactionId,
+								 &helpers->handle[i]))
+				helpers->handle[i] = NULL;
+			MemoryContextSwitchTo(old);
+		}
+		if (helpers->handle[i])
+			running++;
+	}
+	return running;
+}
+
+static int
+helpers_wanted(Run *run, char **name)
+{
+	int			wanted = 0;
+
+	run_begin(run);
+	if (run->m)
+	{
+		wanted = settings_get_int(run->m, "workers");
+		*name = pstrdup(run->m->name);
+	}
+	run_commit(run);
+	return wanted;
+}
+
+/* Work of the state is to be done: by helpers, or by ourselves where there are none. */
+static void
+share_work(Run *run, Helpers *helpers)
+{
+	ErrorData  *error = NULL;
+	char	   *name = NULL;
+	int			wanted = helpers_wanted(run, &name);
+
+	if (wanted > 0 && ensure_helpers(run, helpers, name, wanted) > 0)
+	{
+		run_report(run, "%s, by %d helpers", state_name(run->seen_state), wanted);
+		run_sleep(run, LEADER_WATCH_MS);
+	}
+	else if (phase_work(run, &error) == STEP_WAIT)
+		sleep_after(run, error, LEADER_POLL_MS);
+}
+
+static bool
+finished(Run *run)
+{
+	return run->gone || run->seen_state >= STATE_COMPLETED ||
+		(run->seen_state == STATE_CREATED && run->seen_goal == STATE_CREATED);
+}
+
+static void
+leader_loop(Run *run)
+{
+	Helpers		helpers = {0};
+
+	for (;;)
+	{
+		ErrorData  *error;
+		StepResult	result = phase_step(run, &error);
+
+		if (result != STEP_DONE || run->gone)
+		{
+			if (finished(run))
+				return;
+			if (result == STEP_WAIT)
+				sleep_after(run, error, LEADER_POLL_MS);
+			else if (phase_has_work(run->seen_state))
+				share_work(run, &helpers);
+		}
+		MemoryContextReset(run->scratch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* ---- helper ---- */
+
+/* Is there still a leader, and work in this state?  Sets run->seen_state. */
+static bool
+helper_wanted(Run *run)
+{
+	bool		wanted = false;
+
+	run_begin(run);
+	if (run->m)
+	{
+		run->seen_state = run->m->state;
+		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED &&
+			phase_has_work(run->m->state) && leader_pid(run->m->id) != 0;
+	}
+	run_commit(run);
+	return wanted;
+}
+
+static void
+helper_loop(Run *run)
+{
+	int			idle = 0;
+
+	while (idle < HELPER_IDLE_LIMIT && helper_wanted(run))
+	{
+		ErrorData  *error;
+
+		if (phase_work(run, &error) == STEP_WAIT)
+		{
+			if (error)
+				run->errors++;
+			sleep_after(run, error, HELPER_POLL_MS);
+			idle++;
+		}
+		else
+		{
+			idle = 0;
+			run->errors = 0;
+		}
+		MemoryContextReset(run->scratch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* ---- entry point ---- */
+
+static void
+work(WorkerArgs *args)
+{
+	Run		   *run = run_create(args->migration_id, false);
+
+	run_begin(run);
+	if (run->m == NULL)
+	{
+		run_commit(run);
+		return;
+	}
+	lease_take(run);
+	SetConfigOption("application_name", psprintf("migrate_ext %s", run->m->name), PGC_USERSET,
+					PGC_S_SESSION);
+	run_commit(run);
+
+	if (!args->leader)
+		helper_loop(run);
+	else if (leader_lock(args->migration_id))
+	{
+		leader_loop(run);
+		leader_unlock(args->migration_id);
+	}
+	lease_release(run);
+}
+
+void
+migrate_ext_worker_main(Datum arg)
+{
+	WorkerArgs	args;
+
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+
+	/* as superuser: a NOLOGIN owner could not connect; see run.c for whose rights count */
+	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	wait_for_caller(args.wait_for);
+	if (extension_exists())
+		work(&args);
+	proc_exit(0);
+}

@@ -1,0 +1,120 @@
+# The life of a migration, as a user lives it: pgbench's accounts become partitioned, go back, and
+# become partitioned for good, under pgbench's own load throughout. No preload: as a newcomer has it.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MigrateTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# A swap that holds its lock as long as this is an outage; measured: a few milliseconds.
+my $MAX_HOLD_MS = 1000;
+
+my $node = new_node('main');
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+sub relation
+{
+	return sql("SELECT coalesce((SELECT relkind::text FROM pg_class WHERE oid = to_regclass('$_[0]')), '-')");
+}
+
+sub leaves
+{
+	return sql("SELECT count(*) FROM pg_partition_tree('$_[0]') WHERE isleaf");
+}
+
+sub state_is
+{
+	my ($state) = @_;
+	return is(migration_state($node, 'pgbench_accounts'), $state, "the state is $state");
+}
+
+# Which table is whose, and that they hold the same.
+sub partitioned_ok
+{
+	my ($step) = @_;
+	state_is('swapped');
+	is(relation('pgbench_accounts'), 'p', "$step: the table is partitioned");
+	is(relation('pgbench_accounts_orig'), 'r', "$step: the original is kept");
+	is(relation('pgbench_accounts_new'), '-', "$step: no table is called _new");
+	is(rows_that_differ($node, 'pgbench_accounts', 'pgbench_accounts_orig'), '0',
+		"$step: reverse sync keeps the original equal");
+	tpcb_ok($node, $step);
+	return;
+}
+
+sub plain_ok
+{
+	my ($step) = @_;
+	state_is('live');
+	is(relation('pgbench_accounts'), 'r', "$step: the table is a plain one");
+	is(relation('pgbench_accounts_new'), 'p', "$step: the target is partitioned");
+	is(relation('pgbench_accounts_orig'), '-', "$step: no table is called _orig");
+	is(rows_that_differ($node, 'pgbench_accounts', 'pgbench_accounts_new'), '0',
+		"$step: the target is equal");
+	tpcb_ok($node, $step);
+	return;
+}
+
+$node->command_ok(
+	[ 'pgbench', '--initialize', '--quiet', '--scale=2', '--host', $node->host, '--port', $node->port, 'postgres' ],
+	'pgbench tables are made');
+my $load = start_pgbench($node, clients => 4, protocol => 'prepared');
+poll_query($node, 'SELECT count(*) > 100 FROM pgbench_history') or die 'the load did not begin';
+
+# Made, begun, live
+is(sql("SELECT migrate_ext.partition_by_hash('pgbench_accounts', 'bid', 8)"),
+	'pgbench_accounts', 'the migration is named after its table');
+state_is('created');
+is(leaves('pgbench_accounts_new'), '8', 'the target has its partitions');
+is(counts($node, 'pgbench_accounts_new'), '0', 'and no rows yet');
+sql("SELECT migrate_ext.start('pgbench_accounts')");
+wait_live($node, 'pgbench_accounts');
+plain_ok('live');
+is(sql("SELECT percent >= 0 AND percent <= 100 FROM migrate_ext.progress"), 't', 'progress is a percentage');
+is(sql("SELECT count(*) FROM migrate_ext.failed_rows"), '0', 'no row was set aside');
+
+# There, back, and there again
+sql("CALL migrate_ext.finalize('pgbench_accounts', '60 s')");
+partitioned_ok('finalize');
+sql("CALL migrate_ext.undo('pgbench_accounts', '60 s')");
+plain_ok('undo');
+sql("CALL migrate_ext.finalize('pgbench_accounts', '60 s')");
+partitioned_ok('second finalize');
+
+# For good
+sql("CALL migrate_ext.complete('pgbench_accounts', drop_original => true)");
+state_is('completed');
+is(relation('pgbench_accounts'), 'p', 'complete: the table is partitioned');
+is(relation('pgbench_accounts_orig'), '-', 'complete: the original is gone');
+is(leaves('pgbench_accounts'), '8', 'complete: the partitions stand');
+is( sql("SELECT relkind FROM pg_class WHERE oid = to_regclass('pgbench_accounts_pkey')"),
+	'I', 'complete: the primary key has its old name');
+is( sql("SELECT count(*) FROM pg_trigger
+		WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('pgbench_accounts')) AND NOT tgisinternal"),
+	'0', 'complete: no trigger is left');
+tpcb_ok($node, 'complete');
+
+# What it cost
+is( sql("SELECT string_agg(direction, ' ' ORDER BY at) FROM migrate_ext.swaps"),
+	'finalize undo finalize', 'each swap is recorded');
+is( sql("SELECT bool_and(hold_ms > 0 AND hold_ms < $MAX_HOLD_MS AND wait_ms >= 0) FROM migrate_ext.swaps"),
+	't', 'each swap tells its wait and hold, and held for a moment only')
+  or diag(sql('SELECT direction, attempts, wait_ms, hold_ms, blockers FROM migrate_ext.swaps'));
+
+# The load was never in the way, nor anything in its way
+my $before = sql('SELECT count(*) FROM pgbench_history');
+poll_query($node, "SELECT count(*) > $before FROM pgbench_history");
+pgbench_ok(stop_pgbench($load), 'load');
+tpcb_ok($node, 'end');
+unlike(slurp_file($node->logfile), qr/deadlock detected/, 'no deadlock, not even of our own');
+
+$node->stop;
+done_testing;

@@ -1,0 +1,261 @@
+# What the TAP tests share: servers, background load, debug points, checks.
+#
+# No function here sleeps for a fixed time: each wait polls, and gives up at a deadline with a word on
+# what it saw last.
+package MigrateTest;
+
+use strict;
+use warnings FATAL => 'all';
+
+use Exporter 'import';
+use FindBin;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time usleep);
+
+our @EXPORT = qw(
+  new_node restart_node
+  start_pgbench stop_pgbench pgbench_ok
+  poll_query migration_state wait_state wait_live
+  hold_point wait_point release_point drop_point
+  counts rows_that_differ tpcb_sums tpcb_ok
+);
+
+# How long anything may take before a test gives up.
+my $DEADLINE_S = $PostgreSQL::Test::Utils::timeout_default;
+
+# A load never ends by itself before its test does.
+my $LOAD_MAX_S = 900;
+
+my $TEST_DIR = "$FindBin::RealBin/..";
+
+my @loads;
+
+# ---------------------------------------------------------------------------------------------
+# Servers
+
+# new_node(name, preload => 0, conf => ''): a running server, with the extension in database postgres
+sub new_node
+{
+	my ($name, %opt) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	$node->init(extra => [ '--no-locale', '--encoding=UTF8' ]);
+	$node->append_conf('postgresql.conf', slurp_file("$TEST_DIR/postgresql.conf"));
+	$node->append_conf('postgresql.conf', slurp_file("$TEST_DIR/postgresql_preload.conf"))
+	  if $opt{preload};
+	$node->append_conf('postgresql.conf', $opt{conf}) if defined $opt{conf};
+	$node->start;
+	$node->safe_psql('postgres', 'CREATE EXTENSION migrate_ext');
+	return $node;
+}
+
+# mode: fast, or immediate (which is a crash)
+sub restart_node
+{
+	my ($node, $mode) = @_;
+	$node->stop($mode);
+	$node->start;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Load
+
+# start_pgbench(node, clients => 4, protocol => 'simple', isolation => undef, args => []): pgbench in
+# the background, TPC-B unless args name scripts. Its output goes to files: a pipe that nobody reads
+# would fill up and stop it.
+sub start_pgbench
+{
+	my ($node, %opt) = @_;
+	my $file = PostgreSQL::Test::Utils::tempdir('pgbench') . '/output';
+	my @command = (
+		$node->installed_command('pgbench'), '--no-vacuum',
+		'--client' => $opt{clients}  // 4,
+		'--protocol' => $opt{protocol} // 'simple',
+		'--time' => $LOAD_MAX_S,
+		@{ $opt{args} // [] },
+		'--host' => $node->host,
+		'--port' => $node->port,
+		'postgres');
+	local $ENV{PGOPTIONS} =
+	  defined $opt{isolation} ? "-c default_transaction_isolation=" . $opt{isolation} =~ s/ /\\ /r : '';
+	local $ENV{PGAPPNAME} = 'pgbench';
+	my $load = {
+		file => $file,
+		run  => IPC::Run::start(\@command, '<', \undef, '>', "$file.out", '2>', "$file.err"),
+	};
+	push @loads, $load;
+	return $load;
+}
+
+# With --time pgbench sets itself an alarm, and when that comes lets each client end its transaction
+# and reports. So an alarm from us is an orderly end, whenever we like.
+sub stop_pgbench
+{
+	my ($load) = @_;
+	@loads = grep { $_ != $load } @loads;
+	eval {
+		local $SIG{ALRM} = sub { die "pgbench did not stop within $DEADLINE_S s\n" };
+		$load->{run}->signal('ALRM');
+		alarm $DEADLINE_S;
+		$load->{run}->finish;
+		alarm 0;
+		1;
+	} or do { alarm 0; $load->{run}->kill_kill; die $@ };
+
+	my ($out, $err) = (slurp_file("$load->{file}.out"), slurp_file("$load->{file}.err"));
+	my %result = (exit => $load->{run}->result(0), out => $out, err => $err);
+	($result{processed}) = $out =~ /^number of transactions actually processed: (\d+)/m;
+	($result{failed})    = $out =~ /^number of failed transactions: (\d+)/m;
+	return \%result;
+}
+
+# Two assertions: the load did something, and not one of its transactions failed.
+sub pgbench_ok
+{
+	my ($result, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	cmp_ok($result->{processed} // 0, '>', 0, "$name: transactions were made");
+	is( join(' ', 'exit', $result->{exit}, 'failed', $result->{failed} // '?', $result->{err}),
+		'exit 0 failed 0 ',
+		"$name: none failed");
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Waiting
+
+# poll_query(node, query, expected = 't', deadline = the default): true once the query answers so
+sub poll_query
+{
+	my ($node, $query, $expected, $deadline_s) = @_;
+	$expected   //= 't';
+	$deadline_s //= $DEADLINE_S;
+	my $deadline = time + $deadline_s;
+	my ($stdout, $stderr);
+	while (1)
+	{
+		$node->psql('postgres', $query, stdout => \$stdout, stderr => \$stderr);
+		return 1 if $stdout eq $expected && $stderr eq '';
+		last if time > $deadline;
+		usleep(50_000);
+	}
+	diag("gave up after $deadline_s s on: $query\nexpected: $expected\nlast: $stdout\n$stderr");
+	diag($node->safe_psql('postgres', 'SELECT * FROM migrate_ext.progress', extra_params => ['-x']));
+	return 0;
+}
+
+sub migration_state
+{
+	my ($node, $migration) = @_;
+	return $node->safe_psql('postgres',
+		"SELECT state FROM migrate_ext.migrations WHERE migration = '$migration'");
+}
+
+sub wait_state
+{
+	my ($node, $migration, $state) = @_;
+	return poll_query($node,
+		"SELECT state FROM migrate_ext.migrations WHERE migration = '$migration'", $state);
+}
+
+# Through the procedure that a user would call, which errors where the state can't be reached.
+sub wait_live
+{
+	my ($node, @migrations) = @_;
+	$node->safe_psql('postgres', "CALL migrate_ext.wait_for('$_', 'live', '$DEADLINE_S s')")
+	  for @migrations;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Debug points
+
+# hold_point(node, name): whoever comes to that point waits there, until release_point
+sub hold_point
+{
+	my ($node, $name) = @_;
+	my $session = $node->background_psql('postgres');
+	$session->set_query_timer_restart;
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	$session->query_safe("SELECT migrate_ext.debug_hold('$name')");
+	return { node => $node, name => $name, session => $session, pid => $pid };
+}
+
+# wait_point(point, n = 1): until at least n processes stand there
+sub wait_point
+{
+	my ($point, $n) = @_;
+	$n //= 1;
+	return poll_query($point->{node},
+		"SELECT count(*) >= $n FROM pg_stat_activity WHERE $point->{pid} = ANY (pg_blocking_pids(pid))");
+}
+
+sub release_point
+{
+	my ($point) = @_;
+	$point->{session}->query_safe("SELECT migrate_ext.debug_release('$point->{name}')");
+	return drop_point($point);
+}
+
+# After a restart of the server the point is free already; what is left is the client.
+sub drop_point
+{
+	my ($point) = @_;
+	$point->{session}->quit;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Checks
+
+# counts(node, table...): numbers of rows in one snapshot, as "n1|n2"
+sub counts
+{
+	my ($node, @tables) = @_;
+	return $node->safe_psql('postgres',
+		'SELECT ' . join ', ', map { "(SELECT count(*) FROM $_)" } @tables);
+}
+
+# rows_that_differ(node, a, b): rows of either that the other hasn't, whole rows, in one snapshot: the
+# load may go on
+sub rows_that_differ
+{
+	my ($node, $a, $b) = @_;
+	return $node->safe_psql('postgres', <<~SQL);
+		SELECT (SELECT count(*) FROM (TABLE $a EXCEPT ALL TABLE $b) AS missing)
+		     + (SELECT count(*) FROM (TABLE $b EXCEPT ALL TABLE $a) AS extra)
+		SQL
+}
+
+# The four sums that TPC-B keeps equal, in one snapshot: accounts|branches|tellers|history
+sub tpcb_sums
+{
+	my ($node) = @_;
+	return $node->safe_psql('postgres', <<~SQL);
+		SELECT (SELECT sum(abalance) FROM pgbench_accounts), (SELECT sum(bbalance) FROM pgbench_branches),
+		       (SELECT sum(tbalance) FROM pgbench_tellers),
+		       (SELECT coalesce(sum(delta), 0) FROM pgbench_history)
+		SQL
+}
+
+sub tpcb_ok
+{
+	my ($node, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $sums = tpcb_sums($node);
+	my ($history) = $sums =~ /\|(-?\d+)$/;
+	return is($sums, join('|', ($history // 'nothing') x 4), "$name: the TPC-B sums are equal");
+}
+
+# A test that dies must not leave its load behind.
+END
+{
+	my $exit_code = $?;
+	eval { $_->{run}->kill_kill } for @loads;
+	$? = $exit_code;
+}
+
+1;
