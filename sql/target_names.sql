@@ -123,6 +123,8 @@ SELECT c.relname, c.reloptions, t.reloptions AS toast FROM pg_class c LEFT JOIN 
 WHERE c.relname ~ '^rich_(p|default)' AND c.relkind = 'r' ORDER BY 1;
 SELECT conname, conrelid::regclass, convalidated, connoinherit, obj_description(oid, 'pg_constraint')
 FROM pg_constraint WHERE contype = 'c' AND conrelid::regclass::text ~ '^rich' ORDER BY 2, 1;
+SELECT attrelid::regclass, attcompression FROM pg_attribute
+WHERE attname = 'squeezed' AND attrelid IN ('rich_new'::regclass, 'rich_p2024_02'::regclass) ORDER BY attrelid;
 -- the source is as it was
 \d rich
 -- rows fit

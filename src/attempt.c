@@ -18,6 +18,7 @@
 #include "attempt.h"
 #include "blockers.h"
 #include "catalog.h"
+#include "debug_point.h"
 #include "run.h"
 #include "swap_request.h"
 
@@ -95,6 +96,7 @@ attempt_failed(Run *run, TimestampTz began, double waited_ms)
 			signal_blockers(m, request, began);
 	}
 	run_commit(run);
+	ME_DEBUG_POINT("attempt_failed");
 	attempt_back_off(run, request->attempts, request->deadline);
 }
 
@@ -103,7 +105,6 @@ attempt_refuse(Run *run, const ErrorData *error)
 {
 	run_begin(run);
 	if (run->m)
-		swap_request_withdraw(run->m, error->sqlerrcode, "%s%s%s", error->message,
-							  error->detail ? ": " : "", error->detail ? error->detail : "");
+		swap_request_withdraw(run->m, error->sqlerrcode, error->detail, "%s", error->message);
 	run_commit(run);
 }

@@ -30,35 +30,37 @@
 /*
  * Holders of locks on the two tables ($1 source, $2 target) in transactions
  * that began before $3 (all of them where it is NULL), one row a transaction
- * with its strongest lock.  Every lock there is conflicts with ours.
+ * with its strongest lock.  Every lock there is conflicts with ours.  A prepared
+ * transaction has no process; which one it is, its lock on its own id tells.
  */
-#define HOLDERS                                                                                    \
-	"SELECT DISTINCT ON (l.virtualtransaction)"                                                    \
-	" l.pid, p.gid, l.mode, l.relation::pg_catalog.regclass AS relation,"                          \
-	" COALESCE(a.usename, p.owner) AS usename, a.usesysid, a.application_name, a.backend_type,"    \
-	" a.state, COALESCE(a.xact_start, p.prepared) AS xact_start, a.query_start, a.query"           \
-	" FROM pg_catalog.pg_locks l"                                                                  \
-	" LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"                                    \
-	" LEFT JOIN pg_catalog.pg_prepared_xacts p ON l.pid IS NULL"                                   \
-	"  AND l.virtualtransaction = '-1/' || p.transaction::text"                                    \
-	" WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ($1, $2)"                      \
-	" AND l.database = (SELECT oid FROM pg_catalog.pg_database"                                    \
-	"  WHERE datname = pg_catalog.current_database())"                                             \
-	" AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"                                      \
-	" AND COALESCE(COALESCE(a.xact_start, p.prepared) <= $3, true)"                                \
-	" ORDER BY l.virtualtransaction, pg_catalog.array_position(ARRAY['AccessShareLock',"            \
-	"  'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock',"               \
+#define HOLDERS                                                                                 \
+	"SELECT DISTINCT ON (l.virtualtransaction)"                                                 \
+	" l.pid, p.gid, l.mode, l.relation::pg_catalog.regclass AS relation,"                       \
+	" COALESCE(a.usename, p.owner) AS usename, a.usesysid, a.application_name, a.backend_type," \
+	" a.state, COALESCE(a.xact_start, p.prepared) AS xact_start, a.query_start, a.query"        \
+	" FROM pg_catalog.pg_locks l"                                                               \
+	" LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"                                 \
+	" LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL"                       \
+	"  AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction"        \
+	" LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid"              \
+	" WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ($1, $2)"                   \
+	" AND l.database = (SELECT oid FROM pg_catalog.pg_database"                                 \
+	"  WHERE datname = pg_catalog.current_database())"                                          \
+	" AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"                                   \
+	" AND ($3 IS NULL OR COALESCE(a.xact_start, p.prepared) <= $3)"                             \
+	" ORDER BY l.virtualtransaction, pg_catalog.array_position(ARRAY['AccessShareLock',"        \
+	"  'RowShareLock', 'RowExclusiveLock', 'ShareUpdateExclusiveLock', 'ShareLock',"            \
 	"  'ShareRowExclusiveLock', 'ExclusiveLock', 'AccessExclusiveLock'], l.mode) DESC"
 
-#define TOLD                                                                                       \
-	"SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("      \
-	"'pid', pid, 'prepared', gid, 'user', usename, 'application', application_name,"               \
-	" 'backend', backend_type, 'state', state, 'transaction_start', xact_start,"                   \
-	" 'query_start', query_start, 'lock', mode, 'table', relation::text)) ORDER BY xact_start),"   \
-	" pg_catalog.string_agg(COALESCE('pid ' || pid, 'prepared transaction ' || gid)"               \
-	"  || pg_catalog.concat(' (', pg_catalog.concat_ws(', ', 'user ' || usename,"                  \
-	"   NULLIF(backend_type, 'client backend'), state, mode,"                                      \
-	"   'since ' || pg_catalog.to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')), ')'),"               \
+#define TOLD                                                                                     \
+	"SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_strip_nulls(pg_catalog.jsonb_build_object("    \
+	"'pid', pid, 'prepared', gid, 'user', usename, 'application', application_name,"             \
+	" 'backend', backend_type, 'state', state, 'transaction_start', xact_start,"                 \
+	" 'query_start', query_start, 'lock', mode, 'table', relation::text)) ORDER BY xact_start)," \
+	" pg_catalog.string_agg(COALESCE('pid ' || pid, 'prepared transaction ' || gid)"             \
+	"  || pg_catalog.concat(' (', pg_catalog.concat_ws(', ', 'user ' || usename,"                \
+	"   NULLIF(backend_type, 'client backend'), state, mode,"                                    \
+	"   'since ' || pg_catalog.to_char(xact_start, 'YYYY-MM-DD HH24:MI:SS')), ')'),"             \
 	"  ', ' ORDER BY xact_start)"
 
 static Blockers *
@@ -73,11 +75,11 @@ find(const Migration *m, TimestampTz since, const char *condition)
 	Datum names;
 	bool isnull;
 
-	(void) catalog_begin(
-		&call,
-		psprintf(TOLD " FROM (SELECT * FROM (" HOLDERS ") h WHERE %s LIMIT " MAX_NAMED ") b",
-				 condition),
-		3, types, values, since == 0 ? "  n" : NULL);
+	(void) catalog_begin(&call,
+						 psprintf(TOLD " FROM (SELECT * FROM (" HOLDERS
+									   ") h WHERE %s LIMIT " MAX_NAMED ") b",
+								  condition),
+						 3, types, values, since == 0 ? "  n" : NULL);
 	json = catalog_value(&call, 0, 1, &isnull);
 	names = isnull ? (Datum) 0 : catalog_value(&call, 0, 2, &isnull);
 	catalog_end(&call);

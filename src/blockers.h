@@ -14,8 +14,8 @@
 /* Both as of one look; NULL if nobody holds anything. */
 typedef struct Blockers
 {
-	char	   *json;			/* array of objects: pid, user, state, lock, ... */
-	char	   *text;			/* for a message: "pid 4711 (user bob, ...), ..." */
+	char *json; /* array of objects: pid, user, state, lock, ... */
+	char *text; /* for a message: "pid 4711 (user bob, ...), ..." */
 } Blockers;
 
 /*

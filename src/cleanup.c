@@ -106,8 +106,8 @@ static void
 tell_original(Migration *m, int64 pending)
 {
 	if (pending > 0)
-		event_add(m, "original", NULL, "%s is kept as it is: " INT64_FORMAT
-				  " or more of its rows were not carried back",
+		event_add(m, "original", NULL,
+				  "%s is kept as it is: " INT64_FORMAT " or more of its rows were not carried back",
 				  sql_relation(m->source), pending);
 	else
 		event_add(m, "original", NULL, "%s is kept as it is", sql_relation(m->source));
@@ -126,8 +126,8 @@ complete_body(Run *run, void *arg)
 	m = run->m;
 	request = swap_request_read(m);
 	run_limit_lock_waits(run);
+	lock_table(m->target); /* as writers do now: see swap_transaction.c */
 	lock_table(m->source);
-	lock_table(m->target);
 	ME_DEBUG_POINT("complete_locked");
 	pending = table_exists(m->log) ? changelog_pending(m, 1) + failed_row_count(m->id) : 0;
 	drop_sync(m);
@@ -161,8 +161,8 @@ cancel_body(Run *run, void *arg)
 	drop_sync(m);
 	if (m->made_target)
 		drop_table(m, m->target);
-	state_change(m, STATE_CANCELLED, "%s.%s is cancelled: the table is as it was before",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_CANCELLED, "%s.%s is cancelled%s", m->schema_name, m->table_name,
+				 table_exists(m->source) ? ": the table is as it was before" : "");
 }
 
 /* ------------------------------------------------------------------------
@@ -196,8 +196,7 @@ finish(Run *run, MigrationState goal, RunBody body)
 		attempt_refuse(run, error);
 		return STEP_DONE;
 	}
-	attempt_failed(run, began,
-				   TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
+	attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
 	return STEP_MORE;
 }
 

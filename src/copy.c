@@ -36,6 +36,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "access/table.h"
 #include "access/transam.h"
 #include "batch.h"
@@ -210,7 +212,7 @@ pace_learn(CopyJob *job)
 	double blocks = (double) job->batch->last_block - job->batch->first_block + 1;
 	double wanted = blocks * job->target_ms / Max(job->took_ms, 1.0);
 
-	if (blocks < pace.blocks && wanted > pace.blocks)
+	if (blocks < floor(pace.blocks) && wanted > pace.blocks)
 		return;
 	wanted = Max(wanted, pace.blocks * MAX_PACE_SHRINK);
 	wanted = Min(wanted, pace.blocks * MAX_PACE_GROWTH);

@@ -47,10 +47,10 @@ parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryCo
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run_as_owner(run);
 	if (SPI_connect() != SPI_OK_CONNECT || (plan = SPI_prepare(sql, 1, types)) == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not prepare a statement: %s",
-							   SPI_result_code_string(SPI_result)),
-						errdetail("The statement is: %s", sql)));
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not prepare a statement: %s", SPI_result_code_string(SPI_result)),
+				 errdetail("The statement is: %s", sql)));
 	for (i = 0; i < list_length(identities); i++)
 	{
 		Datum identity = JsonbPGetDatum((Jsonb *) list_nth(identities, i));

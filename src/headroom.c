@@ -12,7 +12,7 @@
  *
  * Rows beyond the end stand in the default partition.  As long as one is in the
  * range of a partition to be, PostgreSQL refuses to attach it: an event says so,
- * and split_default() is the way out.  Nor is a large default partition read
+ * the partition is left out, and split_default() is the way out.  Nor is a large default partition read
  * under the lock that attaching takes on it.
  *
  *-------------------------------------------------------------------------
@@ -46,6 +46,12 @@
  */
 #define DEFAULT_BLOCKS_MAX 8192
 
+/*
+ * Ranges in a row that the default partition forbids, after which we give up:
+ * each is a look at all of it.
+ */
+#define LEFT_OUT_MAX 12
+
 /* The target's end as it is. */
 typedef struct End
 {
@@ -57,13 +63,15 @@ typedef struct End
 } End;
 
 /*
- * What was told last, so that an obstacle that stays is one event and not one a
- * second.  Lost with the process, and then told again: no harm.
+ * What was told already, so that an obstacle that stays is one event and not one
+ * a second.  Lost with the process, and then told again: no harm.
  */
 static struct
 {
 	int64 migration_id;
-	int64 position;
+	bool any;
+	int64 position; /* all obstacles up to here */
+	int sqlerrcode; /* the last error */
 } told;
 
 /* ------------------------------------------------------------------------
@@ -92,44 +100,54 @@ count_empty(PartitionDesc desc, int wanted)
 	return count;
 }
 
-/*
- * Look at the target; false if there is nothing to do: not partitioned by us by
- * range, headroom enough, or no value can stand beyond the end.
- */
+/* The upper bound of the last partition, unless nothing can stand beyond it. */
 static bool
-find_end(Migration *m, Relation target, End *end)
+find_position(Migration *m, PartitionKey key, PartitionBoundInfo bounds, End *end)
 {
-	char *method = json_field(m->definition, "method");
-	char *headroom = json_field(m->definition, "headroom");
 	char *timezone = json_field(m->options, "timezone");
-	PartitionKey key;
-	PartitionDesc desc;
-	PartitionBoundInfo bounds;
-	AttrNumber attnum;
+	int last = bounds->ndatums - 1;
 
-	if (method == NULL || strcmp(method, "range") != 0 || headroom == NULL)
+	if (bounds->kind[last][0] != PARTITION_RANGE_DATUM_VALUE)
 		return false;
-	key = RelationGetPartitionKey(target);
-	desc = RelationGetPartitionDesc(target, true);
-	bounds = desc->boundinfo;
-	if (key == NULL || key->strategy != PARTITION_STRATEGY_RANGE || key->partnatts != 1 ||
-		key->partattrs[0] == 0 || bounds == NULL || bounds->ndatums == 0 ||
-		bounds->kind[bounds->ndatums - 1][0] != PARTITION_RANGE_DATUM_VALUE)
-		return false;
-
-	end->missing = pg_strtoint32(headroom);
-	end->missing -= count_empty(desc, end->missing);
-	if (end->missing <= 0)
-		return false;
-
-	attnum = key->partattrs[0];
-	end->key = get_attname(m->target, attnum, false);
+	end->key = get_attname(m->target, key->partattrs[0], false);
 	end->axis = axis_create(end->key, getBaseType(key->parttypid[0]), ARG_TEXT,
 							CStringGetTextDatum(json_field(m->definition, "step")),
 							timezone ? timezone : "UTC");
-	end->default_partition = get_default_oid_from_partdesc(desc);
-	return axis_position(end->axis, bounds->datums[bounds->ndatums - 1][0], &end->position) &&
+	return axis_position(end->axis, bounds->datums[last][0], &end->position) &&
 		   !axis_is_end(end->axis, end->position);
+}
+
+/*
+ * Look at the target, under a lock of the caller's; false if there is nothing to
+ * do: not partitioned by us by range, headroom enough, or no value can stand
+ * beyond the end.  The relation is closed again: ALTER TABLE doesn't like it open.
+ */
+static bool
+find_end(Migration *m, End *end)
+{
+	char *method = json_field(m->definition, "method");
+	char *headroom = json_field(m->definition, "headroom");
+	Relation target = try_relation_open(m->target, NoLock);
+	PartitionKey key;
+	PartitionDesc desc;
+	bool found = false;
+
+	memset(end, 0, sizeof(End));
+	if (target == NULL)
+		return false;
+	key = RelationGetPartitionKey(target);
+	if (method != NULL && strcmp(method, "range") == 0 && headroom != NULL && key != NULL &&
+		key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 && key->partattrs[0] != 0)
+	{
+		desc = RelationGetPartitionDesc(target, true);
+		end->missing = pg_strtoint32(headroom);
+		end->missing -= count_empty(desc, end->missing);
+		end->default_partition = get_default_oid_from_partdesc(desc);
+		found = end->missing > 0 && desc->boundinfo != NULL && desc->boundinfo->ndatums > 0 &&
+				find_position(m, key, desc->boundinfo, end);
+	}
+	relation_close(target, NoLock);
+	return found;
 }
 
 /* ------------------------------------------------------------------------
@@ -138,63 +156,101 @@ find_end(Migration *m, Relation target, End *end)
  */
 
 static void
-tell(Migration *m, int64 position, const char *message)
+forget_told(Migration *m)
 {
-	if (told.migration_id == m->id && told.position == position)
+	if (told.migration_id == m->id)
 		return;
-	event_add(m, "headroom_blocked", NULL, "%s", message);
+	memset(&told, 0, sizeof(told));
 	told.migration_id = m->id;
+}
+
+static void
+tell_obstacle(Migration *m, const End *end, int64 position, const char *why)
+{
+	forget_told(m);
+	if (told.any && position <= told.position)
+		return;
+	event_add(m, "headroom_blocked", NULL, "no partition was added at %s: %s",
+			  axis_show(end->axis, position), why);
+	told.any = true;
 	told.position = position;
 }
 
-/* Why the default partition forbids a partition from .. to, or NULL. */
-static char *
-obstacle(const End *end, int64 from, int64 to)
+static void
+tell_error(Migration *m, const ErrorData *error)
+{
+	forget_told(m);
+	if (told.sqlerrcode == error->sqlerrcode)
+		return;
+	event_add(m, "headroom_blocked", NULL, "no partition was added: %s", error->message);
+	told.sqlerrcode = error->sqlerrcode;
+}
+
+/* Does the default partition hold rows from .. to? */
+static bool
+is_in_default(const End *end, int64 from, int64 to)
 {
 	const Axis *axis = end->axis;
 	char *key = psprintf("s.%s", quote_identifier(end->key));
 	char *upper = "";
 
 	if (!OidIsValid(end->default_partition) || relinfo_blocks(end->default_partition) == 0)
-		return NULL;
-	if (relinfo_blocks(end->default_partition) > DEFAULT_BLOCKS_MAX)
-		return psprintf("no partition was added at %s: the default partition is too large to be "
-						"read under a lock",
-						axis_show(axis, from));
+		return false;
 	if (!axis_is_end(axis, to))
 		upper = psprintf(" AND %s < %s", key, axis_bound(axis, to));
-	if (sql_int64("SELECT EXISTS (SELECT FROM ONLY %s s WHERE %s >= %s%s)::pg_catalog.int4",
-				  sql_relation(end->default_partition), key, axis_bound(axis, from), upper) == 0)
-		return NULL;
-	return psprintf("no partition was added at %s: the default partition holds rows of it",
-					axis_show(axis, from));
+	return sql_int64("SELECT EXISTS (SELECT FROM ONLY %s s WHERE %s >= %s%s)::pg_catalog.int4",
+					 sql_relation(end->default_partition), key, axis_bound(axis, from), upper) != 0;
 }
 
-/* Add what is missing, as the owner; returns how many were added. */
+/*
+ * Add a partition from .. to, or tell why not.
+ */
+static bool
+add_partition(Migration *m, const End *end, int64 from, int64 to)
+{
+	char *name;
+
+	if (is_in_default(end, from, to))
+	{
+		tell_obstacle(m, end, from, "the default partition holds rows of it");
+		return false;
+	}
+	name = name_free(m->table_name, axis_suffix(end->axis, from), get_rel_namespace(m->target));
+	(void) target_table_attach(m->source, m->target, name,
+							   bounds_range_clause(end->axis, from, to));
+	event_add(m, "partition_added", psprintf("{\"partition\": %s}", json_quote(name)),
+			  "added partition %s", quote_identifier(name));
+	return true;
+}
+
+/*
+ * Add what is missing, as the owner; returns how many were added.  A partition
+ * that the default one forbids is left out, and those after it are made: else
+ * one row too early would send all later ones to the default partition.
+ */
 static int
 add_partitions(Run *run, const End *end)
 {
 	Migration *m = run->m;
-	Oid schema = get_rel_namespace(m->target);
 	int64 from = end->position;
-	int added;
+	int added = 0;
+	int left_out = 0;
 
+	if (OidIsValid(end->default_partition) &&
+		relinfo_blocks(end->default_partition) > DEFAULT_BLOCKS_MAX)
+	{
+		tell_obstacle(m, end, from, "the default partition is too large to be read under a lock");
+		return 0;
+	}
 	run_as_owner(run);
-	for (added = 0; added < end->missing && !axis_is_end(end->axis, from); added++)
+	while (added < end->missing && left_out < LEFT_OUT_MAX && !axis_is_end(end->axis, from))
 	{
 		int64 to = axis_next(end->axis, from);
-		char *blocked = obstacle(end, from, to);
-		char *name = name_free(m->table_name, axis_suffix(end->axis, from), schema);
 
-		if (blocked != NULL)
-		{
-			tell(m, from, blocked);
-			break;
-		}
-		(void) target_table_attach(m->source, m->target, name,
-								   bounds_range_clause(end->axis, from, to));
-		event_add(m, "partition_added", psprintf("{\"partition\": %s}", json_quote(name)),
-				  "added partition %s", quote_identifier(name));
+		if (add_partition(m, end, from, to))
+			added++;
+		else
+			left_out++;
 		from = to;
 	}
 	run_as_self(run);
@@ -209,28 +265,24 @@ static void
 keep_headroom(Run *run, void *arg)
 {
 	Migration *m = run->m;
-	End end = {0};
-	Relation target;
+	End end;
 
 	if (m == NULL || !m->made_target || (m->state != STATE_LIVE && m->state != STATE_SWAPPED))
 		return;
 	run_limit_lock_waits(run);
-	target = try_relation_open(m->target, AccessShareLock);
-	if (target == NULL)
+	LockRelationOid(m->target, AccessShareLock);
+	if (!find_end(m, &end))
 		return;
-	if (find_end(m, target, &end))
+
+	sync_release();
+	LockRelationOid(m->target, ShareUpdateExclusiveLock);
+	if (find_end(m, &end) && add_partitions(run, &end) > 0)
 	{
-		sync_release();
-		LockRelationOid(m->target, ShareUpdateExclusiveLock);
-		if (find_end(m, target, &end) && add_partitions(run, &end) > 0)
-		{
-			/* new leaves need triggers of their own, and are no tampering */
-			sync_trigger_prepare_reverse(m);
-			m->target_shape = relinfo_target_shape(m->target);
-			catalog_save_shapes(m);
-		}
+		/* new leaves need triggers of their own, and are no tampering */
+		sync_trigger_prepare_reverse(m);
+		m->target_shape = relinfo_target_shape(m->target);
+		catalog_save_shapes(m);
 	}
-	relation_close(target, NoLock);
 }
 
 void
@@ -245,6 +297,6 @@ target_keep_headroom(Run *run)
 
 	run_begin(run);
 	if (run->m != NULL)
-		tell(run->m, error->sqlerrcode, psprintf("no partition was added: %s", error->message));
+		tell_error(run->m, error);
 	run_commit(run);
 }

@@ -29,6 +29,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "debug_point.h"
 #include "index_def.h"
 #include "miscadmin.h"
@@ -44,7 +45,10 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
-/* Of a partitioned table's index until the swap gives it the source's name. */
+/*
+ * Of a partitioned table's index until the swap gives it the source's name.  It
+ * finds the index by this name, maybe with a number put in by name_free().
+ */
 #define NEW_SUFFIX "_new"
 
 /* ------------------------------------------------------------------------
@@ -155,13 +159,13 @@ index_batch(Run *run, void *arg)
 	if (run->m == NULL || run->m->state != STATE_INDEXING)
 		return;
 	error_context_stack = &callback;
+	begin_reading(run);
+	def = index_def(run->m, atooid(batch->detail));
+	end_reading(run);
+
 	LockRelationOid(run->m->target, AccessShareLock);
 	if (batch_begin(run, batch))
 	{
-		begin_reading(run);
-		def = index_def(run->m, atooid(batch->detail));
-		end_reading(run);
-
 		/* an index or a leaf that is gone meanwhile is no work */
 		if (def != NULL && get_rel_relkind(batch->relation) == RELKIND_RELATION)
 		{
@@ -246,7 +250,9 @@ find_or_build(IndexDef *def, Oid leaf, Oid parent_index)
 
 /*
  * Make the index of a partitioned table, by this name, and attach those of its
- * partitions, whatever is below them.  Returns its OID.
+ * partitions, whatever is below them.  Returns its OID.  From the bottom up: a
+ * primary key can be made ON ONLY a table whose partitions' columns are NOT NULL
+ * already, as their own primary keys make them.
  *
  *		CREATE INDEX t_a_idx_new ON ONLY public.t_new USING btree (a)
  *		ALTER INDEX public.t_a_idx_new ATTACH PARTITION public.t_p0_a_idx
@@ -254,27 +260,37 @@ find_or_build(IndexDef *def, Oid leaf, Oid parent_index)
 static Oid
 make_partitioned(IndexDef *def, Oid relid, const char *name)
 {
+	List *children = direct_partitions(relid);
+	List *child_indexes = NIL; /* InvalidOid for a leaf's, found later */
 	Oid index;
-	char *index_name;
 	ListCell *cell;
+	ListCell *index_cell;
+
+	foreach (cell, children)
+	{
+		Oid child = lfirst_oid(cell);
+		Oid child_index = InvalidOid;
+
+		if (get_rel_relkind(child) == RELKIND_PARTITIONED_TABLE)
+			child_index =
+				make_partitioned(def, child, index_def_leaf_name(def, child, (int64) child));
+		else if (def->contype == CONSTRAINT_PRIMARY && !index_def_exists(def, child))
+			build_on_leaf(def, child, (int64) child);
+		child_indexes = lappend_oid(child_indexes, child_index);
+	}
 
 	(void) sql_run("%s", index_def_sql(def, name, relid, true));
 	CommandCounterIncrement();
 	index = get_relname_relid(name, get_rel_namespace(relid));
-	index_name = sql_relation(index);
-
-	foreach (cell, direct_partitions(relid))
+	forboth (cell, children, index_cell, child_indexes)
 	{
-		Oid child = lfirst_oid(cell);
-		Oid child_index;
+		Oid child_index = lfirst_oid(index_cell);
 
 		CHECK_FOR_INTERRUPTS();
-		if (get_rel_relkind(child) == RELKIND_PARTITIONED_TABLE)
-			child_index =
-				make_partitioned(def, child, index_def_leaf_name(def, child, (int64) child));
-		else
-			child_index = find_or_build(def, child, index);
-		(void) sql_run("ALTER INDEX %s ATTACH PARTITION %s", index_name, sql_relation(child_index));
+		if (!OidIsValid(child_index))
+			child_index = find_or_build(def, lfirst_oid(cell), index);
+		(void) sql_run("ALTER INDEX %s ATTACH PARTITION %s", sql_relation(index),
+					   sql_relation(child_index));
 		CommandCounterIncrement();
 	}
 	index_def_set_statistics(def, index);
@@ -381,28 +397,35 @@ make_on_leaves(Migration *m, IndexDef *def)
 	}
 }
 
-/* Everything is built: make the partitioned indexes, in this transaction. */
+/*
+ * Everything is built: make the partitioned indexes, in this transaction.  Lets
+ * go of the lock on the source that index_step() took, once it has been read.
+ */
 static void
 finish_indexing(Run *run)
 {
 	Migration *m = run->m;
-	List *defs = read_definitions(run);
+	List *defs;
+	Oid schema = get_rel_namespace(m->target);
 	Oid replica_index = InvalidOid;
 	Oid source_replica_index;
 	ListCell *cell;
 	Relation source;
 
 	source = table_open(m->source, AccessShareLock);
+	guard_check(m);
+	defs = read_definitions(run);
 	list_free(RelationGetIndexList(source)); /* sets the field */
 	source_replica_index = source->rd_replidindex;
 	table_close(source, AccessShareLock);
+	UnlockRelationOid(m->source, AccessShareLock);
 
 	run_report(run, "attaching indexes");
 	run_as_owner(run);
 	foreach (cell, defs)
 	{
 		IndexDef *def = lfirst(cell);
-		char *name = OidIsValid(def->source) ? name_make(def->name, NEW_SUFFIX) : def->name;
+		char *name = name_free(def->name, OidIsValid(def->source) ? NEW_SUFFIX : "", schema);
 
 		if (def->leaf_only)
 			make_on_leaves(m, def);
@@ -418,6 +441,10 @@ finish_indexing(Run *run)
 	run_as_self(run);
 	foreach (cell, defs)
 		report_unique(m, lfirst(cell));
+
+	/* a primary key makes its columns NOT NULL: that was us */
+	m->target_shape = relinfo_target_shape(m->target);
+	catalog_save_shapes(m);
 	ME_DEBUG_POINT("indexing_before_commit");
 	state_change(m, STATE_CATCHING_UP, "all indexes of %s are built", sql_relation(m->target));
 }
@@ -435,6 +462,7 @@ index_step(Run *run)
 	if (run->m != NULL && run->m->state == STATE_INDEXING)
 	{
 		result = STEP_MORE;
+		LockRelationOid(run->m->source, AccessShareLock);
 		LockRelationOid(run->m->target, AccessShareLock);
 		if (batch_count(run->m, BATCH_INDEX) == 0)
 			add_batches(run);

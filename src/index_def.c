@@ -26,7 +26,6 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_constraint.h"
 #include "index_def.h"
-#include "mb/pg_wchar.h"
 #include "optimizer/optimizer.h"
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
@@ -38,12 +37,6 @@
 #include "utils/relcache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
-
-/*
- * A leaf's index may add this much to the leaf's name before it is cut: enough
- * to know it by, and the leaf's name is worth more.
- */
-#define MAX_SUFFIX 24
 
 /* Statistics target of one column of an index. */
 typedef struct ColumnStatistics
@@ -490,8 +483,10 @@ index_def_leaf_name(IndexDef *def, Oid leaf, int64 tie)
 	char *suffix = def->suffix;
 
 	if (strlen(leaf_name) + strlen(suffix) >= NAMEDATALEN)
-		suffix = psprintf("_" INT64_FORMAT "%s", tie,
-						  pnstrdup(suffix, pg_mbcliplen(suffix, strlen(suffix), MAX_SUFFIX)));
+		suffix = psprintf("_" INT64_FORMAT "_%s", tie,
+						  def->contype == CONSTRAINT_PRIMARY  ? "pkey"
+						  : def->contype == CONSTRAINT_UNIQUE ? "key"
+															  : "idx");
 	return name_free(leaf_name, suffix, get_rel_namespace(leaf));
 }
 

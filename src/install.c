@@ -36,20 +36,22 @@
 #include "sync_trigger.h"
 
 /*
- * Lock the source against writers, in this bounded attempt, and make sure that
- * no statement of this very session is still using it.
+ * Lock the table that the application writes to (the source, before a swap)
+ * against writers, in this bounded attempt, and make sure that no statement of
+ * this very session is still using it.
  */
 static void
-lock_source(Run *run)
+lock_front(Run *run)
 {
 	Relation	rel;
 
 	run_limit_lock_waits(run);
-	rel = try_table_open(run->m->source, ShareRowExclusiveLock);
+	rel = try_table_open(run->m->state == STATE_SWAPPED ? run->m->target : run->m->source,
+						 ShareRowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the source of migration \"%s\" has been dropped", run->m->name),
+				 errmsg("the table of migration \"%s\" has been dropped", run->m->name),
 				 errhint("Call migrate_ext.cancel to end the migration.")));
 	CheckTableNotInUse(rel, "migrate");
 	table_close(rel, NoLock);
@@ -90,7 +92,7 @@ install_body(Run *run, void *arg)
 {
 	Migration  *m = run->m;
 
-	lock_source(run);
+	lock_front(run);
 	LockRelationOid(m->target, RowExclusiveLock);
 	changelog_create(m);
 	record_horizon(m);
@@ -161,7 +163,7 @@ restart_body(Run *run, void *arg)
 {
 	Migration  *m = run->m;
 
-	lock_source(run);
+	lock_front(run);
 	run_as_owner(run);
 	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
 	drop_target_indexes(m);
@@ -193,7 +195,7 @@ mend_body(Run *run, void *arg)
 {
 	Migration  *m = run->m;
 
-	lock_source(run);
+	lock_front(run);
 	if (m->state == STATE_SWAPPED)
 		sync_trigger_prepare_reverse(m);
 	else

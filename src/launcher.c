@@ -26,6 +26,7 @@
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
 #include "batch.h"
@@ -83,6 +84,7 @@ look(void)
 	ListCell   *lc;
 
 	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(get_extension_oid("migrate_ext", true)))
 		ids = catalog_unfinished();
 	foreach(lc, ids)
@@ -95,6 +97,7 @@ look(void)
 					(errmsg("no background worker slot is free for migration \"%s\"", m->name),
 					 errhint("Raise max_worker_processes.")));
 	}
+	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return ids != NIL;
 }

@@ -29,10 +29,10 @@
 /* What one look at the migration tells. */
 typedef struct LiveWork
 {
-	bool		gone;			/* not live or swapped any more, or paused */
-	bool		drain;
-	bool		reverse;
-	bool		statistics;
+	bool gone; /* not live or swapped any more, or paused */
+	bool drain;
+	bool reverse;
+	bool statistics;
 } LiveWork;
 
 /*
@@ -45,8 +45,7 @@ look(Run *run, void *arg)
 	LiveWork *work = arg;
 	Migration *m = run->m;
 
-	work->gone =
-		m == NULL || m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED);
+	work->gone = m == NULL || m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED);
 	if (work->gone)
 		return;
 	run_limit_lock_waits(run);

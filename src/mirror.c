@@ -46,6 +46,7 @@
 #include "access/genam.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -57,6 +58,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /*
  * Relations that some mirror has looked at in this session, and how often one
@@ -387,6 +389,26 @@ report_duplicate(Call *call, Subject *subject, MirrorRefusal *refusal)
 }
 
 /*
+ * The row that the trigger brought, if no later statement of the transaction
+ * has written it again: then it is the one that a search would find.
+ */
+static TupleTableSlot *
+current_row(Call *call, Subject *subject)
+{
+	int			i;
+
+	for (i = 0; i < subject->nentries; i++)
+	{
+		const MirrorEntry *entry = &subject->entries[i];
+
+		if (entry->slot != NULL &&
+			table_tuple_satisfies_snapshot(entry->front, entry->slot, SnapshotSelf))
+			return entry->slot;
+	}
+	return NULL;
+}
+
+/*
  * Steps 2 and 3: the rows that shall be there.  False and *refusal if one of
  * them can't be.
  */
@@ -402,15 +424,19 @@ find_wanted(Call *call, List *group, List *back_rows, List **wanted, MirrorRefus
 		List	   *fronts;
 		Wanted	   *w;
 
-		if (!find_front_rows(call, subject, back_rows, &fronts, refusal))
-			return false;
-		if (fronts == NIL)
-			continue;
-		if (list_length(fronts) > 1)
-			return report_duplicate(call, subject, refusal);
 		w = palloc0(sizeof(Wanted));
 		w->subject = subject;
-		w->front = front_in_root_format(call, linitial(fronts));
+		w->front = current_row(call, subject);
+		if (w->front == NULL)
+		{
+			if (!find_front_rows(call, subject, back_rows, &fronts, refusal))
+				return false;
+			if (fronts == NIL)
+				continue;
+			if (list_length(fronts) > 1)
+				return report_duplicate(call, subject, refusal);
+			w->front = front_in_root_format(call, linitial(fronts));
+		}
 		if (!map_wanted(call, w, refusal))
 			return false;
 		*wanted = lappend(*wanted, w);
@@ -774,7 +800,7 @@ mirror_row(Mirror *mirror, int nentries, Datum **values, bool **isnull, bool all
 	int			i;
 
 	begin_call(&call);
-	entries = MemoryContextAlloc(mirror->call_context, nentries * sizeof(MirrorEntry));
+	entries = MemoryContextAllocZero(mirror->call_context, nentries * sizeof(MirrorEntry));
 	for (i = 0; i < nentries; i++)
 	{
 		entries[i].values = values[i];

@@ -99,6 +99,8 @@ typedef struct MirrorEntry
 {
 	Datum	   *values;
 	bool	   *isnull;
+	Relation	front;			/* of the NEW row, direction forward; or NULL */
+	TupleTableSlot *slot;		/* the row itself: spares a search if it is still current */
 } MirrorEntry;
 
 extern MirrorResult mirror_change(Mirror *mirror, const MirrorEntry *old_entry,

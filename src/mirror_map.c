@@ -838,6 +838,7 @@ mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot, MirrorEntry *
 	bool		ok;
 	int			i;
 
+	memset(entry, 0, sizeof(MirrorEntry));
 	entry->values = palloc0(mirror->log.natts * sizeof(Datum));
 	entry->isnull = palloc0(mirror->log.natts * sizeof(bool));
 	if (mirror->direction == DIRECTION_FORWARD)

@@ -295,7 +295,7 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 		   Datum *identity, Snapshot snapshot, List **rows, bool *dead, ItemPointer tid)
 {
 	ScanKeyData keys[INDEX_MAX_KEYS];
-	TupleTableSlot *slot = call_slot(call, place);
+	TupleTableSlot *slot = NULL;
 	IndexScanDesc scan;
 	bool		ok = true;
 	int			entries = 0;
@@ -318,6 +318,8 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 				break;
 			entries++;
 		}
+		if (slot == NULL)
+			slot = call_slot(call, place);
 		if (!index_fetch_heap(scan, slot))
 			continue;
 		seen++;
@@ -333,11 +335,27 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 		row->slot = slot;
 		row->subject = subject;
 		*rows = lappend(*rows, row);
-		slot = call_slot(call, place);
+		slot = NULL;
 	}
 	index_endscan(scan);
 	*dead = entries > 0 && seen == 0;
 	return ok;
+}
+
+/* The index to search by, where the place is open and has it open already. */
+static Relation
+open_index(Place *place)
+{
+	int			i;
+
+	for (i = 0; place->rel != NULL && i < place->info->ri_NumIndices; i++)
+	{
+		Relation	index = place->info->ri_IndexRelationDescs[i];
+
+		if (RelationGetRelid(index) == place->identity_index)
+			return index;
+	}
+	return NULL;
 }
 
 /*
@@ -350,17 +368,21 @@ search_place(Call *call, Place *place, Relation rel, Subject *subject, Datum *id
 {
 	SnapshotData dirty;
 	ItemPointerData tid;
-	Relation	index = index_open(place->identity_index, AccessShareLock);
+	Relation	index = open_index(place);
+	Relation	mine = NULL;
 	bool		dead = false;
 	bool		ok;
 
+	if (index == NULL)
+		index = mine = index_open(place->identity_index, AccessShareLock);
 	InitDirtySnapshot(dirty);
 	if (snapshot == NULL)
 		snapshot = &dirty;
 	ok = scan_place(call, place, rel, index, subject, identity, snapshot, rows, &dead, &tid);
 	if (dead && !IsMVCCSnapshot(snapshot))
 		ok = scan_place(call, place, rel, index, subject, identity, snapshot, rows, &dead, &tid);
-	index_close(index, ok ? NoLock : AccessShareLock);
+	if (mine != NULL)
+		index_close(mine, ok ? NoLock : AccessShareLock);
 	if (!ok)
 	{
 		wait_for_transaction(call, rel, &tid, snapshot, XLTW_Update);

@@ -211,11 +211,10 @@ migrate_ext_workers(PG_FUNCTION_ARGS)
 	leader = leader_pid(m->id);
 	values[0] = Int64GetDatum(m->id);
 	values[1] = Int32GetDatum(leader);
-	helpers =
-		catalog_scalar("SELECT pg_catalog.count(DISTINCT b.pid) FROM migrate_ext.batch b"
-					   " JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
-					   " WHERE b.migration = $1 AND b.state = 'running' AND b.pid <> $2"
-					   " AND a.backend_start <= b.started_at",
-					   2, types, values, &isnull);
+	helpers = catalog_scalar("SELECT pg_catalog.count(DISTINCT b.pid) FROM migrate_ext.batch b"
+							 " JOIN pg_catalog.pg_stat_activity a ON a.pid = b.pid"
+							 " WHERE b.migration = $1 AND b.state = 'running' AND b.pid <> $2"
+							 " AND a.backend_start <= b.started_at",
+							 2, types, values, &isnull);
 	PG_RETURN_INT32((leader != 0 ? 1 : 0) + (int32) DatumGetInt64(helpers));
 }

@@ -31,10 +31,10 @@
 
 PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 
-#define ERRORS_SQL                                                                                 \
+#define ERRORS_SQL \
 	"SELECT 'error', object, problem, remedy FROM migrate_ext.preflight_errors($1, $2)"
-#define NOTES_SQL                                                                                  \
-	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)"               \
+#define NOTES_SQL                                                                   \
+	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)" \
 	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity), object"
 
 /* A row as preflight() returns it: severity, object, problem, remedy. */
@@ -137,8 +137,8 @@ each_note(Migration *m, RowFunction f, void *arg)
 
 typedef struct ErrorList
 {
-	StringInfoData text;		/* in the caller's memory */
-	int			count;
+	StringInfoData text; /* in the caller's memory */
+	int count;
 } ErrorList;
 
 static void

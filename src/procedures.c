@@ -172,13 +172,14 @@ tell_events(Call *call)
 		if (strcmp(event->kind, "refused") == 0)
 		{
 			char	   *sqlstate = json_field(json_parse(event->detail), "sqlstate");
+			char	   *detail = json_field(json_parse(event->detail), "detail");
 
 			ereport(ERROR,
 					(errcode(sqlstate && strlen(sqlstate) == 5 ?
 							 MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]) :
 							 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("%s", event->message),
-					 errdetail("Nothing has changed."),
+					 detail ? errdetail("%s", detail) : errdetail("Nothing has changed."),
 					 errhint("See migrate_ext.preflight(%s) and the view migrate_ext.events.",
 							 quote_literal_cstr(call->migration))));
 		}

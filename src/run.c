@@ -121,6 +121,8 @@ run_begin(Run *run)
 		XactIsoLevel = XACT_READ_COMMITTED;
 		XactReadOnly = false;
 		XactDeferrable = false;
+		/* what a portal's snapshot is to a session: SPI wants one to stand on */
+		PushActiveSnapshot(GetTransactionSnapshot());
 	}
 	run->in_transaction = true;
 	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
@@ -148,6 +150,7 @@ run_commit(Run *run)
 	else
 	{
 		run->in_transaction = false;
+		PopActiveSnapshot();
 		CommitTransactionCommand();
 		pgstat_report_stat(false);
 	}

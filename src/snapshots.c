@@ -145,13 +145,12 @@ snapshots_of_standbys(FullTransactionId stable)
 
 	if (long_ago(stable))
 		return NULL;
-	names = catalog_scalar(
-		"SELECT pg_catalog.string_agg(what, ', ') FROM ("
-		"SELECT 'WAL sender with pid ' || pid AS what, backend_xmin AS xmin"
-		" FROM pg_catalog.pg_stat_replication WHERE backend_xmin IS NOT NULL"
-		" UNION ALL SELECT 'replication slot ' || slot_name, xmin"
-		" FROM pg_catalog.pg_replication_slots WHERE xmin IS NOT NULL) x"
-		" WHERE pg_catalog.age(x.xmin) >= pg_catalog.age($1)",
-		1, types, values, &isnull);
+	names = catalog_scalar("SELECT pg_catalog.string_agg(what, ', ') FROM ("
+						   "SELECT 'WAL sender with pid ' || pid AS what, backend_xmin AS xmin"
+						   " FROM pg_catalog.pg_stat_replication WHERE backend_xmin IS NOT NULL"
+						   " UNION ALL SELECT 'replication slot ' || slot_name, xmin"
+						   " FROM pg_catalog.pg_replication_slots WHERE xmin IS NOT NULL) x"
+						   " WHERE pg_catalog.age(x.xmin) >= pg_catalog.age($1)",
+						   1, types, values, &isnull);
 	return isnull ? NULL : TextDatumGetCString(names);
 }

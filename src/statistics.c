@@ -29,8 +29,7 @@ gather(Run *run, void *arg)
 	(void) sql_run("ANALYZE %s", sql_relation(run->m->target));
 	run_as_self(run);
 	catalog_save_analyzed(run->m);
-	event_add(run->m, "analyzed", NULL, "statistics of %s gathered",
-			  sql_relation(run->m->target));
+	event_add(run->m, "analyzed", NULL, "statistics of %s gathered", sql_relation(run->m->target));
 }
 
 bool

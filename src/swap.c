@@ -12,11 +12,11 @@
  *		request		somebody still waits, and there is time left
  *		intact		trigger, columns, partitions; nothing hangs on the table
  *					that can't be carried over
+ *		prepared	no prepared transaction holds a lock on them
  *		log			all that was logged is drained, nothing has failed
  *		reverse		the triggers for the way back are there
  *		statistics	the target is analyzed
  *		verified	both tables have been compared since the state was reached
- *		prepared	no prepared transaction holds a lock on them
  *		snapshots	nobody can look at the target as it was before it was whole
  *		attempt		the locks, and the swap itself
  *
@@ -35,6 +35,7 @@
 #include "blockers.h"
 #include "catalog.h"
 #include "changelog.h"
+#include "debug_point.h"
 #include "errors.h"
 #include "failed_rows.h"
 #include "reverse.h"
@@ -52,8 +53,8 @@ typedef enum Gate
 {
 	GATE_OPEN,
 	GATE_AGAIN, /* something was done: begin with the first gate */
-	GATE_SHUT,  /* others must do something first */
-	GATE_LEFT   /* there is nothing to do here any more */
+	GATE_SHUT,	/* others must do something first */
+	GATE_LEFT	/* there is nothing to do here any more */
 } Gate;
 
 typedef Gate (*GateFunction)(Run *run);
@@ -99,10 +100,10 @@ check_intact(Run *run, void *arg)
 	problems = preflight_errors(m, &text);
 	*withdrawn = true;
 	if (problems > 0)
-		swap_request_withdraw(m, ERRCODE_MIGRATION_PREFLIGHT, "%d thing%s in the way: %s", problems,
-							  problems == 1 ? " stands" : "s stand", text);
+		swap_request_withdraw(m, ERRCODE_MIGRATION_PREFLIGHT, NULL, "%d thing%s in the way: %s",
+							  problems, problems == 1 ? " stands" : "s stand", text);
 	else if (m->state == STATE_SWAPPED && !reverse_is_possible(m))
-		swap_request_withdraw(m, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+		swap_request_withdraw(m, ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE, NULL,
 							  "migration \"%s\" can't be undone: options.columns computes columns "
 							  "that options.reverse_columns does not give back",
 							  m->name);
@@ -161,9 +162,9 @@ retry_failed(Run *run)
 	}
 	else if (failed > 0)
 	{
-		swap_request_withdraw(run->m, ERRCODE_MIGRATION_FAILED_ROWS,
+		swap_request_withdraw(run->m, ERRCODE_MIGRATION_FAILED_ROWS, NULL,
 							  INT64_FORMAT " row%s could not be carried over: see "
-							  "migrate_ext.failed_rows",
+										   "migrate_ext.failed_rows",
 							  failed, failed == 1 ? "" : "s");
 		gate = GATE_LEFT;
 	}
@@ -191,6 +192,7 @@ gate_log(Run *run)
 static Gate
 gate_reverse(Run *run)
 {
+	TimestampTz began = GetCurrentTimestamp();
 	bool prepared;
 
 	run_begin(run);
@@ -198,7 +200,9 @@ gate_reverse(Run *run)
 	run_commit(run);
 	if (prepared)
 		return GATE_OPEN;
-	return reverse_prepare(run) ? GATE_AGAIN : GATE_SHUT;
+	if (!reverse_prepare(run))
+		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
+	return GATE_AGAIN;
 }
 
 static Gate
@@ -228,7 +232,7 @@ verify(Run *run, TimestampTz deadline)
 	if (counts.missing == 0 && counts.extra == 0 && counts.different == 0)
 		return complete ? GATE_AGAIN : GATE_SHUT;
 	run_begin(run);
-	swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED,
+	swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
 						  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
 						  " extra, " INT64_FORMAT " different",
 						  counts.missing, counts.extra, counts.different);
@@ -391,9 +395,9 @@ gate_attempt(Run *run)
  * ------------------------------------------------------------------------
  */
 
-static const GateFunction gates[] = {gate_request,  gate_intact,   gate_log,      gate_reverse,
-									 gate_statistics, gate_verified, gate_prepared,
-									 gate_snapshots, gate_attempt};
+static const GateFunction gates[] = {gate_request,	gate_intact,	gate_prepared,
+									 gate_log,		gate_reverse,	gate_statistics,
+									 gate_verified, gate_snapshots, gate_attempt};
 
 /*
  * Through the gates, up to the first that is shut.  DONE when the state has
@@ -414,6 +418,7 @@ swap_step(Run *run)
 			case GATE_AGAIN:
 				return STEP_MORE;
 			case GATE_SHUT:
+				ME_DEBUG_POINT("swap_gate_shut");
 				run_sleep(run, GATE_POLL_MS);
 				return STEP_MORE;
 			case GATE_LEFT:

@@ -194,8 +194,7 @@ column_is_numbered(Oid relid, AttrNumber attnum, bool identity)
 
 	if (!found && identity)
 	{
-		HeapTuple att =
-			SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+		HeapTuple att = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
 
 		found = HeapTupleIsValid(att) && ((Form_pg_attribute) GETSTRUCT(att))->atthasdef;
 		if (HeapTupleIsValid(att))
@@ -225,8 +224,7 @@ movable_sequences(Migration *m)
 
 		if (!is_owned_sequence(dep))
 			continue;
-		target_attnum =
-			get_attnum(m->target, get_attname(m->source, dep->refobjsubid, false));
+		target_attnum = get_attnum(m->target, get_attname(m->source, dep->refobjsubid, false));
 		if (target_attnum <= 0 || column_is_numbered(m->target, target_attnum, identity))
 			continue;
 		move = palloc0(sizeof(CatalogChange));
@@ -246,8 +244,7 @@ static char
 set_identity(Oid relid, AttrNumber attnum, char identity)
 {
 	Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
-	HeapTuple tuple =
-		SearchSysCacheCopy2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+	HeapTuple tuple = SearchSysCacheCopy2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
 	Form_pg_attribute att;
 	char before;
 

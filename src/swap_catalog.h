@@ -10,18 +10,18 @@
 #ifndef MIGRATE_EXT_SWAP_CATALOG_H
 #define MIGRATE_EXT_SWAP_CATALOG_H
 
-#include "types.h"
 #include "nodes/pg_list.h"
+#include "types.h"
 
 /* One change, as much of it as it takes to make it undone. */
 typedef struct CatalogChange
 {
-	Oid			oid;			/* the relation renamed, or the sequence moved */
-	char	   *before;			/* its names, or NULL for a sequence */
-	char	   *after;
-	AttrNumber	source_attnum;	/* the columns between which it moved */
-	AttrNumber	target_attnum;
-	char		identity;		/* attidentity of that column, '\0' if serial */
+	Oid oid;	  /* the relation renamed, or the sequence moved */
+	char *before; /* its names, or NULL for a sequence */
+	char *after;
+	AttrNumber source_attnum; /* the columns between which it moved */
+	AttrNumber target_attnum;
+	char identity; /* attidentity of that column, '\0' if serial */
 } CatalogChange;
 
 /*

@@ -158,10 +158,10 @@ swap_request_save(Migration *m, const SwapRequest *request)
 	if (!lock_same_request(m))
 		return false;
 	asked = m->request ? m->request : json_parse("{}");
-	catalog_save_goal(m, m->goal,
-					  DatumGetJsonbP(DirectFunctionCall2(
-						  jsonb_concat, JsonbPGetDatum(asked),
-						  JsonbPGetDatum(json_parse(progress_text(request))))));
+	catalog_save_goal(
+		m, m->goal,
+		DatumGetJsonbP(DirectFunctionCall2(jsonb_concat, JsonbPGetDatum(asked),
+										   JsonbPGetDatum(json_parse(progress_text(request))))));
 	return true;
 }
 
@@ -211,7 +211,7 @@ swap_request_tell(Migration *m, SwapRequest *request, const char *word, const ch
 }
 
 void
-swap_request_withdraw(Migration *m, int sqlerrcode, const char *fmt, ...)
+swap_request_withdraw(Migration *m, int sqlerrcode, const char *values, const char *fmt, ...)
 {
 	va_list args;
 	char *message;
@@ -222,10 +222,11 @@ swap_request_withdraw(Migration *m, int sqlerrcode, const char *fmt, ...)
 	va_end(args);
 	if (!lock_same_request(m))
 		return;
-	detail = psprintf("{\"sqlstate\": \"%s\", \"request\": %s}", unpack_sql_state(sqlerrcode),
+	detail = psprintf("{\"sqlstate\": \"%s\", \"detail\": %s, \"request\": %s}",
+					  unpack_sql_state(sqlerrcode), quote_or_null(values),
 					  m->request ? json_text(m->request) : "null");
 	catalog_save_goal(m, m->state, NULL);
-	catalog_save_error(m, message);
+	catalog_save_error(m, values ? psprintf("%s: %s", message, values) : message);
 	event_add(m, "refused", detail, "%s", message);
 }
 
@@ -240,17 +241,16 @@ swap_request_holds(Migration *m, const SwapRequest *request)
 		return true;
 	if (request->requester != 0 && !lease_alive(request->requester))
 	{
-		swap_request_withdraw(m, ERRCODE_QUERY_CANCELED,
+		swap_request_withdraw(m, ERRCODE_QUERY_CANCELED, NULL,
 							  "given up: the session that asked for state %s is gone",
 							  state_name(m->goal));
 		return false;
 	}
 	if (request->deadline != 0 && GetCurrentTimestamp() >= request->deadline)
 	{
-		swap_request_withdraw(
-			m, ERRCODE_MIGRATION_TIMEOUT, "time is up, migration \"%s\" stays in state %s%s%s",
-			m->name, state_name(m->state), request->waiting ? ": " : "",
-			request->waiting ? request->waiting : "");
+		swap_request_withdraw(m, ERRCODE_MIGRATION_TIMEOUT, request->waiting,
+							  "time is up, migration \"%s\" stays in state %s", m->name,
+							  state_name(m->state));
 		return false;
 	}
 	return true;

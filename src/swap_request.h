@@ -29,24 +29,24 @@ typedef enum BlockersOption
 typedef struct SwapRequest
 {
 	/* as asked */
-	TimestampTz deadline;		/* 0: none */
-	int64		requester;		/* lease of the session that waits; 0: none does */
-	bool		ignore_old_snapshots;
-	bool		verify;
-	bool		accept_failed;
-	bool		drop_original;
+	TimestampTz deadline; /* 0: none */
+	int64 requester;	  /* lease of the session that waits; 0: none does */
+	bool ignore_old_snapshots;
+	bool verify;
+	bool accept_failed;
+	bool drop_original;
 	BlockersOption blockers;
 
 	/* progress */
-	char	   *told;			/* words of what was told already, or NULL */
-	char	   *waiting;		/* what it waits for now, for people, or NULL */
-	bool		retried_failed; /* failed rows were put back into the log */
-	uint64		stable;			/* the stable_xid that "older" speaks of; 0: none */
-	char	   *older;			/* transactions that may hold a snapshot older than
+	char *told;			 /* words of what was told already, or NULL */
+	char *waiting;		 /* what it waits for now, for people, or NULL */
+	bool retried_failed; /* failed rows were put back into the log */
+	uint64 stable;		 /* the stable_xid that "older" speaks of; 0: none */
+	char *older;		 /* transactions that may hold a snapshot older than
 								 * it, see snapshots.h; "" when all are gone */
-	int			attempts;		/* at the locks, failed ones */
-	double		wait_ms;		/* in those attempts */
-	char	   *blocked_by;		/* JSON array of who held us up */
+	int attempts;		 /* at the locks, failed ones */
+	double wait_ms;		 /* in those attempts */
+	char *blocked_by;	 /* JSON array of who held us up */
 } SwapRequest;
 
 /* Read m->request, in CurrentMemoryContext; all defaults where it is NULL. */
@@ -63,16 +63,16 @@ extern bool swap_request_save(Migration *m, const SwapRequest *request);
  * of kind "waiting" the first time for each word.  In the current transaction.
  */
 extern void swap_request_tell(Migration *m, SwapRequest *request, const char *word,
-							  const char *detail, const char *fmt, ...)
-	pg_attribute_printf(5, 6);
+							  const char *detail, const char *fmt, ...) pg_attribute_printf(5, 6);
 
 /*
  * Give the request up: the goal becomes the present state, last_error the
- * message, and an event of kind "refused" tells the waiting caller.  In the
- * current transaction; does nothing if the row asks for something else by now.
+ * message, and an event of kind "refused" tells the waiting caller.  values,
+ * which may be NULL, become the DETAIL of his error.  In the current
+ * transaction; does nothing if the row asks for something else by now.
  */
-extern void swap_request_withdraw(Migration *m, int sqlerrcode, const char *fmt, ...)
-	pg_attribute_printf(3, 4);
+extern void swap_request_withdraw(Migration *m, int sqlerrcode, const char *values, const char *fmt,
+								  ...) pg_attribute_printf(4, 5);
 
 /*
  * Whether anybody still waits, and there is time left; if not, the request is

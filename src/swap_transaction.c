@@ -9,12 +9,18 @@
  * the locks nobody can have anything uncommitted on the tables and nobody can
  * change them, so what the second look finds is final.
  *
- * Locks: the migration's row, source, target, always in this order.  The row
+ * Locks: the migration's row, the application's table, the other one.  The row
  * comes first because it is the one lock that may have to be waited for longer
  * (somebody's open transaction called pause()), and no table may be locked
  * meanwhile.  Who holds a table and wants the row (a drain) ends in a deadlock
  * check or our lock_timeout, whichever is earlier: both are ours, not the
  * application's.
+ *
+ * A writer locks the table that he names and then, in the sync trigger, the
+ * other one.  Taken in that order our locks let those finish who have begun and
+ * queue up the rest.  The other way round each writer that comes between the
+ * two would be a deadlock: at the swap back, where the application's table is
+ * the target, the source so comes last.
  *
  * Statements that wait for the lock may have taken their snapshot before this
  * transaction commits.  They see the new table as it was then, and that is
@@ -115,8 +121,7 @@ check_stable(Migration *m, Direction direction, const SwapRequest *request, Stri
 
 	/* the leader has waited for those that it captured: request->older */
 	if (!request->ignore_old_snapshots &&
-		(request->older == NULL ||
-		 request->stable != U64FromFullTransactionId(m->stable_xid)))
+		(request->older == NULL || request->stable != U64FromFullTransactionId(m->stable_xid)))
 	{
 		char *older = snapshots_capture(m->stable_xid);
 
@@ -133,14 +138,13 @@ report_missing(Migration *m, Direction direction, StringInfo missing)
 {
 	if (missing->len == 0)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-			 errmsg("migration \"%s\" is not ready to be swapped%s", m->name,
-					direction == DIRECTION_FORWARD ? "" : " back"),
-			 errdetail("%s", missing->data),
-			 errhint("CALL migrate_ext.%s(%s) does what is missing and waits for the rest.",
-					 direction == DIRECTION_FORWARD ? "finalize" : "undo",
-					 quote_literal_cstr(m->name))));
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("migration \"%s\" is not ready to be swapped%s", m->name,
+						   direction == DIRECTION_FORWARD ? "" : " back"),
+					errdetail("%s", missing->data),
+					errhint("CALL migrate_ext.%s(%s) does what is missing and waits for the rest.",
+							direction == DIRECTION_FORWARD ? "finalize" : "undo",
+							quote_literal_cstr(m->name))));
 }
 
 /* ------------------------------------------------------------------------
@@ -155,12 +159,11 @@ lock_row(Migration *m, Direction direction)
 	Migration *now = catalog_load(m->id, true);
 
 	if (now == NULL || now->state != swap_from(direction))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is in state %s", m->name,
-						now ? state_name(now->state) : "(gone)"),
-				 errdetail("It was changed meanwhile; state %s is needed.",
-						   state_name(swap_from(direction)))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is in state %s", m->name,
+							   now ? state_name(now->state) : "(gone)"),
+						errdetail("It was changed meanwhile; state %s is needed.",
+								  state_name(swap_from(direction)))));
 	*m = *now;
 }
 
@@ -169,10 +172,11 @@ lock_row(Migration *m, Direction direction)
  * session does with them must be over as well.
  */
 static void
-lock_tables(Migration *m, SwapTimes *times)
+lock_tables(Migration *m, Direction direction, SwapTimes *times)
 {
+	bool swapped = direction == DIRECTION_REVERSE;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
-	Oid tables[] = {m->source, m->target};
+	Oid tables[] = {swapped ? m->target : m->source, swapped ? m->source : m->target};
 	int i;
 
 	INSTR_TIME_SET_CURRENT(times->asked_at);
@@ -265,15 +269,15 @@ swap_perform(Migration *m, Direction direction, const SwapRequest *request, Swap
 		changes = changes_of_last_swap(m);
 
 	ME_DEBUG_POINT("swap_before_locks");
-	lock_tables(m, times);
+	lock_tables(m, direction, times);
 	ME_DEBUG_POINT("swap_locked");
 	check_volatile(m, request, &missing);
 	report_missing(m, direction, &missing);
 
-	times->swap_id = swap_add(
-		m->id, direction == DIRECTION_FORWARD ? "finalize" : "undo", request->attempts + 1,
-		request->wait_ms + swap_elapsed_ms(times->asked_at, times->granted_at),
-		request->blocked_by);
+	times->swap_id =
+		swap_add(m->id, direction == DIRECTION_FORWARD ? "finalize" : "undo", request->attempts + 1,
+				 request->wait_ms + swap_elapsed_ms(times->asked_at, times->granted_at),
+				 request->blocked_by);
 	if (direction == DIRECTION_FORWARD)
 		swap_forth(m);
 	else

@@ -8,24 +8,25 @@
 #ifndef MIGRATE_EXT_SWAP_TRANSACTION_H
 #define MIGRATE_EXT_SWAP_TRANSACTION_H
 
-#include "types.h"
 #include "portability/instr_time.h"
 #include "swap_request.h"
+#include "types.h"
 
 /* When what happened; filled in as it does, for a caller who measures. */
 typedef struct SwapTimes
 {
-	bool		asked;			/* the locks have been asked for */
-	bool		granted;		/* and both are there */
-	instr_time	asked_at;
-	instr_time	granted_at;
-	int64		swap_id;		/* of the row in migrate_ext.swaps */
+	bool asked;	  /* the locks have been asked for */
+	bool granted; /* and both are there */
+	instr_time asked_at;
+	instr_time granted_at;
+	int64 swap_id; /* of the row in migrate_ext.swaps */
 } SwapTimes;
 
 /*
  * Swap (forward) or swap back (reverse) in the current transaction, as
- * superuser.  Locks the migration's row, then source and target
- * (AccessExclusiveLock) for no longer than lock_timeout_ms together.
+ * superuser.  Locks the migration's row, then the table that the application
+ * uses and the other one (AccessExclusiveLock), waiting no longer than
+ * lock_timeout_ms for both together.
  *
  * Errors, all of which leave nothing: 55P03 or 40P01 a lock was not to be had;
  * 55000 something is missing, errdetail tells what; MX004 trigger, columns or

@@ -447,7 +447,14 @@ entry_of(SyncTable *table, Mirror *mirror, TriggerData *trigger, TupleTableSlot 
 	if (slot == NULL)
 		return NULL;
 	if (mirror_entry(mirror, trigger->tg_relation, slot, entry, &refusal))
+	{
+		if (is_new && table->direction == DIRECTION_FORWARD)
+		{
+			entry->front = trigger->tg_relation;
+			entry->slot = slot;
+		}
 		return entry;
+	}
 	if (is_new)
 		failed_row_add(table->migration_id,
 					   mirror_identity(mirror, trigger->tg_relation, slot),

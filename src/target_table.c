@@ -6,8 +6,10 @@
  * The target is like the source in columns (their order, defaults, generation,
  * storage, compression, NOT NULL, comments), CHECK constraints, access method,
  * storage parameters and tablespace.  It has no index, as rows are copied first
- * and indexed after that, and no identity column: identity moves at the swap,
- * till then the column is NOT NULL and gets its values from the source.
+ * and indexed after that; till then its replica identity is FULL, so that a
+ * publication of all tables doesn't forbid to write it.  Nor has it an identity
+ * column: identity moves at the swap, till then the column is NOT NULL and gets
+ * its values from the source.
  *
  * CHECK constraints are added one by one rather than by LIKE ... INCLUDING
  * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, although the rows to
@@ -144,8 +146,8 @@ target_table_create(Oid source, const char *strategy, const char *key)
 			sql_qualified(get_namespace_name(schema), name), sql_relation(source), strategy,
 			quote_identifier(key), tablespace_clause(rel));
 	target = get_relname_relid(name, schema);
-	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL", sql_relation(target),
-			quote_identifier(key));
+	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL, REPLICA IDENTITY FULL",
+			sql_relation(target), quote_identifier(key));
 	add_checks(source, target, true);
 	table_close(rel, NoLock);
 	return target;
@@ -167,6 +169,7 @@ target_table_add_partitions(Oid source, Oid target, List *partitions)
 		CHECK_FOR_INTERRUPTS();
 		sql_run("CREATE TABLE %s PARTITION OF %s %s%s", sql_qualified(schema, partition->name),
 				parent, partition->bound, storage);
+		sql_run("ALTER TABLE %s REPLICA IDENTITY FULL", sql_qualified(schema, partition->name));
 	}
 
 	/* a partition made after them would have them as valid ones */
@@ -175,18 +178,50 @@ target_table_add_partitions(Oid source, Oid target, List *partitions)
 	table_close(rel, NoLock);
 }
 
+/*
+ * Give a partition that was attached the target's replica identity.
+ */
+static void
+copy_replica_identity(Oid target, Oid partition)
+{
+	Relation rel = table_open(target, AccessShareLock);
+	char identity = rel->rd_rel->relreplident;
+	char *index;
+
+	table_close(rel, NoLock);
+	if (identity == REPLICA_IDENTITY_FULL)
+		sql_run("ALTER TABLE %s REPLICA IDENTITY FULL", sql_relation(partition));
+	else if (identity == REPLICA_IDENTITY_NOTHING)
+		sql_run("ALTER TABLE %s REPLICA IDENTITY NOTHING", sql_relation(partition));
+	else if (identity == REPLICA_IDENTITY_INDEX)
+	{
+		index = sql_text("SELECT c.relname FROM pg_catalog.pg_index p"
+						 " JOIN pg_catalog.pg_inherits h ON h.inhparent = p.indexrelid"
+						 " JOIN pg_catalog.pg_index i ON i.indexrelid = h.inhrelid"
+						 " JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"
+						 " WHERE p.indrelid = %u AND p.indisreplident AND i.indrelid = %u",
+						 target, partition);
+		if (index != NULL)
+			sql_run("ALTER TABLE %s REPLICA IDENTITY USING INDEX %s", sql_relation(partition),
+					quote_identifier(index));
+	}
+}
+
 Oid
 target_table_attach(Oid source, Oid target, const char *name, const char *bound)
 {
 	Relation rel = table_open(source, AccessShareLock);
 	Oid schema = get_rel_namespace(target);
 	char *qualified = sql_qualified(get_namespace_name(schema), name);
+	Oid partition;
 	char *parent = sql_relation(target);
 
 	sql_run("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED"
 			" INCLUDING STORAGE INCLUDING COMPRESSION)%s%s",
 			qualified, parent, storage_clause(rel), tablespace_clause(rel));
 	sql_run("ALTER TABLE %s ATTACH PARTITION %s %s", parent, qualified, bound);
+	partition = get_relname_relid(name, schema);
+	copy_replica_identity(target, partition);
 	table_close(rel, NoLock);
-	return get_relname_relid(name, schema);
+	return partition;
 }

@@ -19,7 +19,8 @@ COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes
 
 -- Where the original was dropped, the target tells who the owner is.
 CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
-SELECT m.*, COALESCE(s.relowner, t.relowner) AS owner
+SELECT m.*, COALESCE(s.relowner, t.relowner) AS owner,
+       s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists
 FROM migrate_ext.migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
@@ -31,9 +32,9 @@ CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
 SELECT m.name AS migration,
        m.kind,
        pg_catalog.format('%I.%I', m.schema_name, m.table_name) AS table_name,
-       m.source,
-       m.target,
-       CASE WHEN m.state IN ('swapped', 'completed') THEN m.source END AS original,
+       CASE WHEN m.source_exists THEN m.source END AS source,
+       CASE WHEN m.target_exists THEN m.target END AS target,
+       CASE WHEN m.source_exists AND m.state IN ('swapped', 'completed') THEN m.source END AS original,
        m.state,
        m.goal,
        m.paused,
@@ -210,7 +211,7 @@ COMMENT ON VIEW migrate_ext.migrations IS 'migrations, finished ones included un
 COMMENT ON COLUMN migrate_ext.migrations.migration IS 'name of the migration';
 COMMENT ON COLUMN migrate_ext.migrations.kind IS 'partition: to a partitioned table; key: a column filled in place';
 COMMENT ON COLUMN migrate_ext.migrations.table_name IS 'the table as the application knows it';
-COMMENT ON COLUMN migrate_ext.migrations.source IS 'the table that the application used when the migration was made';
+COMMENT ON COLUMN migrate_ext.migrations.source IS 'the table that the application used when the migration was made; NULL if it was dropped';
 COMMENT ON COLUMN migrate_ext.migrations.target IS 'the partitioned table';
 COMMENT ON COLUMN migrate_ext.migrations.original IS 'the source after the swap';
 COMMENT ON COLUMN migrate_ext.migrations.state IS 'created, logging, copying, indexing, catching_up, live, swapped, completed or cancelled';

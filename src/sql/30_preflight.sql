@@ -269,7 +269,8 @@ AS $$
            'finalize and undo wait until it is committed or rolled back'
     FROM m
     JOIN pg_catalog.pg_locks l ON l.relation IN (m.source, m.target) AND l.pid IS NULL
-    JOIN pg_catalog.pg_prepared_xacts p ON l.virtualtransaction = '-1/' || p.transaction
+    JOIN pg_catalog.pg_locks x ON x.pid IS NULL AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
+    JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
     WHERE p.database = pg_catalog.current_database()
     GROUP BY p.gid
 

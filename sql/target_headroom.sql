@@ -1,0 +1,64 @@
+-- The leader keeps range partitions ahead of the greatest key, live and swapped.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS migrate_ext;
+SET TimeZone = 'UTC';
+
+-- Wait for a partition that the leader is to make.
+CREATE PROCEDURE await(partition text) LANGUAGE plpgsql AS $$
+BEGIN
+    FOR i IN 1 .. 600 LOOP
+        IF to_regclass(partition) IS NOT NULL THEN
+            RETURN;
+        END IF;
+        COMMIT;
+        PERFORM pg_sleep(0.05);
+    END LOOP;
+    RAISE 'partition % was not made in time', partition;
+END
+$$;
+CREATE VIEW partitions AS
+    SELECT c.relname, pg_get_expr(relpartbound, c.oid) AS bound
+    FROM migrate_ext.migration m, pg_partition_tree(m.target) t JOIN pg_class c ON c.oid = relid
+    WHERE m.name = 'ahead' AND isleaf ORDER BY (relname ~ 'default'), relname;
+
+CREATE TABLE ahead (id integer PRIMARY KEY, at timestamptz NOT NULL, note text CHECK (note <> '')) WITH (fillfactor = 90);
+CREATE INDEX ahead_note ON ahead (note);
+INSERT INTO ahead VALUES (1, '2024-01-15'), (2, '2024-02-15');
+SELECT migrate_ext.partition_by_range('ahead', 'at', '1 month', headroom => 2);
+SELECT migrate_ext.start('ahead');
+CALL migrate_ext.wait_for('ahead', 'live', '1 minute');
+SELECT * FROM partitions;
+
+-- live: a row in the first of them makes it two again, a complete partition each
+INSERT INTO ahead VALUES (3, '2024-03-31 23:59:59.999999');
+CALL await('ahead_p2024_05');
+SELECT * FROM partitions;
+\d+ ahead_p2024_05
+-- rows go there, and nobody takes it for tampering
+INSERT INTO ahead VALUES (4, '2024-05-01', 'in a new one');
+CALL await('ahead_p2024_07');
+SELECT tableoid::regclass, * FROM ahead_new ORDER BY id;
+
+-- swapped: the same; a row in the default partition leaves out what it forbids
+CALL migrate_ext.finalize('ahead');
+INSERT INTO ahead VALUES (5, '2024-09-15', 'too early'), (6, '2024-07-01');
+CALL await('ahead_p2024_10');
+SELECT * FROM partitions;
+SELECT tableoid::regclass, * FROM ahead ORDER BY id;
+(TABLE ahead EXCEPT TABLE ahead_orig) UNION ALL (TABLE ahead_orig EXCEPT TABLE ahead);
+SELECT kind, message FROM migrate_ext.events WHERE kind IN ('partition_added', 'headroom_blocked') ORDER BY at, message;
+
+-- and back
+CALL migrate_ext.undo('ahead');
+SELECT state, last_error FROM migrate_ext.migrations WHERE migration = 'ahead';
+INSERT INTO ahead VALUES (7, '2024-10-10');
+CALL await('ahead_p2024_11');
+CALL await('ahead_p2024_12');
+(TABLE ahead EXCEPT TABLE ahead_new) UNION ALL (TABLE ahead_new EXCEPT TABLE ahead);
+
+CALL migrate_ext.cancel('ahead');
+SELECT migrate_ext.forget('ahead');
+SELECT relname FROM pg_class WHERE relname ~ '^ahead' ORDER BY 1;
+DROP VIEW partitions;
+DROP PROCEDURE await;
+DROP TABLE ahead;
