@@ -2,6 +2,7 @@
 SET client_min_messages = warning;
 CREATE EXTENSION IF NOT EXISTS migrate_ext;
 SET TimeZone = 'UTC';
+SET DateStyle = 'ISO';
 
 -- Wait for a partition that the leader is to make.
 CREATE PROCEDURE await(partition text) LANGUAGE plpgsql AS $$
@@ -33,7 +34,10 @@ SELECT * FROM partitions;
 INSERT INTO ahead VALUES (3, '2024-03-31 23:59:59.999999');
 CALL await('ahead_p2024_05');
 SELECT * FROM partitions;
-\d+ ahead_p2024_05
+SELECT c.reloptions, i.indexrelid::regclass AS index FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
+WHERE c.relname = 'ahead_p2024_05' ORDER BY 2;
+SELECT tgname, tgenabled, tgparentid <> 0 AS inherited FROM pg_trigger WHERE tgrelid = 'ahead_p2024_05'::regclass ORDER BY 1;
+SELECT conname, contype FROM pg_constraint WHERE conrelid = 'ahead_p2024_05'::regclass ORDER BY 1;
 -- rows go there, and nobody takes it for tampering
 INSERT INTO ahead VALUES (4, '2024-05-01', 'in a new one');
 CALL await('ahead_p2024_07');
@@ -41,7 +45,7 @@ SELECT tableoid::regclass, * FROM ahead_new ORDER BY id;
 
 -- swapped: the same; a row in the default partition leaves out what it forbids
 CALL migrate_ext.finalize('ahead');
-INSERT INTO ahead VALUES (5, '2024-09-15', 'too early'), (6, '2024-07-01');
+INSERT INTO ahead VALUES (5, '2024-09-15', 'too early'), (6, '2024-07-01', NULL);
 CALL await('ahead_p2024_10');
 SELECT * FROM partitions;
 SELECT tableoid::regclass, * FROM ahead ORDER BY id;

@@ -13,6 +13,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -250,6 +251,25 @@ catalog_of_table(Oid relid)
 				OIDOID, ObjectIdGetDatum(relid), false, false);
 }
 
+/* Whose migration it is; where the source has been dropped, the target tells. */
+static bool
+is_callers(Migration *m)
+{
+	Oid			owner = m->owner;
+	HeapTuple	tuple;
+
+	if (!OidIsValid(owner))
+	{
+		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(m->target));
+		if (HeapTupleIsValid(tuple))
+		{
+			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+			ReleaseSysCache(tuple);
+		}
+	}
+	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
+}
+
 /* A migration for a caller: it must exist and be the caller's. */
 Migration *
 catalog_find(const char *name, bool for_update)
@@ -261,13 +281,21 @@ catalog_find(const char *name, bool for_update)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("migration \"%s\" does not exist", name),
 				 errhint("The view migrate_ext.migrations lists those there are.")));
-	if (OidIsValid(m->owner) ? !has_privs_of_role(GetUserId(), m->owner) : !superuser())
+	if (!is_callers(m))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for migration \"%s\"", name),
 				 errdetail("Only the owner of the table %s.%s, or a member of that role, may do this.",
 						   quote_identifier(m->schema_name), quote_identifier(m->table_name))));
 	return m;
+}
+
+/* The unfinished migration of this name, or NULL; asks nothing of the caller. */
+Migration *
+catalog_unfinished_named(const char *name)
+{
+	return load("m.name = $1 AND m.state NOT IN ('completed', 'cancelled')", TEXTOID,
+				CStringGetTextDatum(name), false, false);
 }
 
 List *

@@ -29,6 +29,9 @@ extern Migration *catalog_load_latest(int64 id);
 /* the unfinished migration whose source or target is relid, or NULL */
 extern Migration *catalog_of_table(Oid relid);
 
+/* the unfinished migration of this name, or NULL; checks no rights */
+extern Migration *catalog_unfinished_named(const char *name);
+
 /* Ids of unfinished migrations (for the launcher); List of int64 pointers. */
 extern List *catalog_unfinished(void);
 

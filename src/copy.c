@@ -29,6 +29,10 @@
  * the target right.  The other way round, the update committing before the
  * first batch's snapshot: the old version isn't seen, the new one is logged.
  *
+ * A row that doesn't fit the target (no partition, NOT NULL, CHECK, a value that
+ * can't be converted) is logged as well: the drain will find the same, and set
+ * it aside with the reason.  One bad row so never stops a copy.
+ *
  * Batch, progress and log entries are of one transaction; a crash loses all of
  * them or nothing, and the range is then copied anew.
  *
@@ -40,6 +44,7 @@
 
 #include "access/table.h"
 #include "access/transam.h"
+#include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
 #include "changelog.h"
@@ -60,6 +65,7 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -96,7 +102,8 @@ static struct
 typedef struct CopyJob
 {
 	Batch *batch;
-	bool ours; /* false: the range was given to somebody else */
+	bool careful; /* catch errors of single rows */
+	bool ours;	  /* false: the range was given to somebody else */
 	int64 rows;
 	int64 logged;
 	double took_ms; /* reading and writing, without waits for locks */
@@ -120,6 +127,7 @@ typedef struct CopyReceiver
 	EState *estate;
 	ExprContext *econtext; /* reset a row */
 	ColumnEval *eval;
+	bool careful; /* as in CopyJob */
 
 	/* where it goes */
 	TupleWriter *writer;
@@ -220,9 +228,23 @@ pace_learn(CopyJob *job)
 }
 
 /*
- * Copy one batch.  On an error, the batch is given back for somebody else to
- * try, and the error goes on to the caller.  (A cancel or shutdown ends the
- * process's lease, which frees the batch as well.)
+ * Is this the fault of a row's values?  Conversions, constraints, and what an
+ * owner's function may raise.
+ */
+static bool
+is_data_error(int sqlerrcode)
+{
+	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION ||
+		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
+}
+
+/*
+ * Copy one batch.  If a row's values make it fail, it is tried again row by row.
+ * On another error, the batch is given back for somebody else to try, and the
+ * error goes on to the caller.  (A cancel or shutdown ends the process's lease,
+ * which frees the batch as well.)
  */
 StepResult
 copy_work(Run *run)
@@ -230,6 +252,7 @@ copy_work(Run *run)
 	CopyJob job = {0};
 	ErrorData *error = NULL;
 	ErrorData *second = NULL;
+	bool copied;
 
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_COPYING && !run->m->paused)
@@ -238,7 +261,13 @@ copy_work(Run *run)
 	if (job.batch == NULL)
 		return STEP_WAIT;
 
-	if (!run_attempt(run, copy_batch, &job, &error))
+	copied = run_attempt(run, copy_batch, &job, &error);
+	if (!copied && is_data_error(error->sqlerrcode))
+	{
+		job.careful = true;
+		copied = run_attempt(run, copy_batch, &job, &error);
+	}
+	if (!copied)
 	{
 		/* should this fail too, the first error is the one to tell */
 		(void) run_attempt(run, give_back, &job, &second);
@@ -421,6 +450,53 @@ log_identity(CopyReceiver *receiver)
 	receiver->logged++;
 }
 
+/*
+ * The row in the target's format; false if an expression fails on its values.
+ * The subtransaction writes nothing and opens nothing that is to stay.
+ */
+static bool
+convert_carefully(CopyReceiver *receiver)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	ErrorData *volatile error = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
+					 receiver->econtext);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (error != NULL && !is_data_error(error->sqlerrcode))
+		ReThrowError(error);
+	return error == NULL;
+}
+
+/* Copy the row in the source slot; false if it doesn't fit. */
+static bool
+copy_row(CopyReceiver *receiver)
+{
+	if (!receiver->careful)
+		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
+					 receiver->econtext);
+	else if (!convert_carefully(receiver))
+		return false;
+	return tuple_writer_add(receiver->writer, receiver->target_slot);
+}
+
 /* One row of the query: copy it, or log it. */
 static bool
 receive_row(TupleTableSlot *slot, DestReceiver *self)
@@ -440,14 +516,10 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	}
 	ExecStoreVirtualTuple(row);
 
-	if (is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])))
-		log_identity(receiver);
-	else
-	{
-		columns_eval(receiver->eval, row, receiver->target_slot, receiver->econtext);
-		tuple_writer_add(receiver->writer, receiver->target_slot);
+	if (!is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])) && copy_row(receiver))
 		receiver->rows++;
-	}
+	else
+		log_identity(receiver);
 	MemoryContextSwitchTo(old_context);
 	ResetExprContext(receiver->econtext);
 	return true;
@@ -542,6 +614,7 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 	ME_DEBUG_POINT("copy_after_snapshot");
 
 	run_as_owner(run);
+	receiver.careful = job->careful;
 	receiver_init(&receiver, run->m, source, target);
 	run_query(range_query(job->batch, source, &receiver), &receiver.pub);
 	receiver_finish(&receiver);

@@ -40,9 +40,30 @@ check_restart(Migration *m)
 						m->schema_name, m->table_name)));
 }
 
+/*
+ * A leader that adds partitions writes the new shape down with them; what we
+ * have loaded may be from just before.
+ */
+static void
+reload_shapes(Migration *m)
+{
+	Migration  *now;
+
+	if (strcmp(m->source_shape, relinfo_shape(m->source)) == 0 &&
+		strcmp(m->target_shape, relinfo_target_shape(m->target)) == 0)
+		return;
+	now = catalog_load(m->id, false);
+	if (now == NULL)
+		return;
+	m->source_shape = now->source_shape;
+	m->target_shape = now->target_shape;
+}
+
 static void
 check_shapes(Migration *m)
 {
+	if (m->source_shape && m->target_shape)
+		reload_shapes(m);
 	if (m->source_shape && strcmp(m->source_shape, relinfo_shape(m->source)) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_TAMPERED),

@@ -432,7 +432,7 @@ search_back_place(Call *call, Oid relid, Subject *subject, List **rows, MirrorRe
 	way = search_place(call, place, rel, subject, identity, NULL, rows);
 	if (way == WAY_CLEAR && list_length(*rows) > before)
 		(void) place_open(mirror, place);
-	else
+	else if (way == WAY_CLEAR)
 		UnlockRelationOid(place->identity_index, AccessShareLock);
 	table_close(rel, RowExclusiveLock);
 	return way;

@@ -42,9 +42,6 @@ static const struct
 	{"search_path", "pg_catalog, pg_temp"},
 	{"row_security", "off"},
 	{"session_replication_role", "origin"},
-	{"statement_timeout", "0"},
-	{"lock_timeout", "0"},
-	{"idle_in_transaction_session_timeout", "0"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
 	{"extra_float_digits", "3"},
@@ -56,13 +53,32 @@ static const struct
 };
 
 static void
+pin_setting(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+}
+
+static void
 pin_settings(void)
 {
 	int			i;
 
 	for (i = 0; i < lengthof(pinned_settings); i++)
-		(void) set_config_option(pinned_settings[i].name, pinned_settings[i].value,
-								 PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+		pin_setting(pinned_settings[i].name, pinned_settings[i].value);
+}
+
+/*
+ * A run's own limits, not those of the role or the session.  Once a
+ * transaction: a look at our own tables must not lift what run_limit_lock_waits()
+ * has set.
+ */
+static void
+pin_timeouts(void)
+{
+	pin_setting("statement_timeout", "0");
+	pin_setting("lock_timeout", "0");
+	pin_setting("idle_in_transaction_session_timeout", "0");
 }
 
 static void
@@ -129,6 +145,7 @@ run_begin(Run *run)
 	run->guc_nestlevel = NewGUCNestLevel();
 	become(BOOTSTRAP_SUPERUSERID, 0);
 	pin_settings();
+	pin_timeouts();
 	MemoryContextSwitchTo(run->scratch);
 	run->m = catalog_load(run->migration_id, false);
 }
@@ -233,14 +250,8 @@ run_as_self(Run *run)
 void
 limit_lock_waits(const Migration *m)
 {
-	char		value[32];
-
-	snprintf(value, sizeof(value), "%d", settings_get_int(m, "lock_timeout_ms"));
-	(void) set_config_option("lock_timeout", value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
-	snprintf(value, sizeof(value), "%d", settings_get_int(m, "deadlock_timeout_ms"));
-	(void) set_config_option("deadlock_timeout", value, PGC_SUSET, PGC_S_SESSION,
-							 GUC_ACTION_SAVE, true, 0, false);
+	pin_setting("lock_timeout", psprintf("%d", settings_get_int(m, "lock_timeout_ms")));
+	pin_setting("deadlock_timeout", psprintf("%d", settings_get_int(m, "deadlock_timeout_ms")));
 }
 
 void

@@ -32,7 +32,6 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "catalog_spi.h"
 #include "columns.h"
 #include "commands/defrem.h"
 #include "compat.h"
@@ -322,14 +321,7 @@ find_same(const Request *request)
 static bool
 name_is_used(const char *name)
 {
-	Oid types[] = {TEXTOID};
-	Datum values[] = {CStringGetTextDatum(name)};
-	bool isnull;
-
-	(void) catalog_scalar("SELECT id FROM migrate_ext.migration"
-						  " WHERE name = $1 AND state NOT IN ('completed', 'cancelled')",
-						  1, types, values, &isnull);
-	return !isnull;
+	return catalog_unfinished_named(name) != NULL;
 }
 
 /*
@@ -534,10 +526,15 @@ create(Request *request)
 		partitions = make_target(request, m);
 	else
 		target_check_given(m->source, m->target);
-	(void) columns_build(m, DIRECTION_FORWARD);
+	target_check_carried(request->rel, m->target, columns_build(m, DIRECTION_FORWARD));
 	user_switch_back(&save);
 
 	catalog_insert(m);
+
+	/* what the source's columns are from now on: see guard_check_source() */
+	m->source_shape = relinfo_shape(m->source);
+	m->target_shape = relinfo_target_shape(m->target);
+	catalog_save_shapes(m);
 	add_created_event(request, m, partitions);
 	relation_close(request->rel, NoLock);
 	return CStringGetTextDatum(m->name);

@@ -10,6 +10,7 @@
 
 #include "postgres.h"
 
+#include "columns.h"
 #include "fmgr.h"
 #include "utils/relcache.h"
 
@@ -38,6 +39,9 @@ extern Oid target_check_key(Relation rel, const char *key, Strategy strategy);
  * is the source's owner.  Locks the target in ACCESS SHARE mode.
  */
 extern void target_check_given(Oid source, Oid target);
+
+/* Errors (42703) if a column of the source has no place in the target. */
+extern void target_check_carried(Relation source, Oid target, const ColumnMap *map);
 
 /* 22004 for a required argument that is NULL, naming it. */
 extern void target_require_argument(FunctionCallInfo fcinfo, int n, const char *name);

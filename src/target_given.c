@@ -12,11 +12,13 @@
 #include "postgres.h"
 
 #include "access/relation.h"
+#include "access/sysattr.h"
 #include "catalog.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "relinfo.h"
 #include "sqlgen.h"
 #include "target.h"
@@ -103,4 +105,51 @@ target_check_given(Oid source, Oid target)
 				 errdetail("Taking over a target that is filled in part isn't supported yet."),
 				 errhint("Empty it.")));
 	relation_close(rel, NoLock);
+}
+
+/* The source's columns that some expression of the map reads. */
+static Bitmapset *
+columns_in_expressions(const ColumnMap *map)
+{
+	Bitmapset *members = NULL;
+	int i;
+
+	for (i = 0; i < map->natts; i++)
+	{
+		if (map->expr[i] != NULL)
+			pull_varattnos(map->expr[i], 1, &members);
+	}
+	return members;
+}
+
+/*
+ * Errors (42703) if a column of the source gets lost: no column of the target
+ * has its name, and no expression reads it.  Both relations are locked.
+ */
+void
+target_check_carried(Relation source, Oid target, const ColumnMap *map)
+{
+	TupleDesc desc = RelationGetDescr(source);
+	Bitmapset *used = columns_in_expressions(map);
+	int i;
+
+	if (bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used))
+		return; /* the whole row */
+	for (i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped ||
+			get_attnum(target, NameStr(att->attname)) != InvalidAttrNumber ||
+			bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber, used))
+			continue;
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("table \"%s\" has no column for column \"%s\" of table \"%s\"",
+						get_rel_name(target), NameStr(att->attname),
+						RelationGetRelationName(source)),
+				 errdetail("Its values would be lost by the swap."),
+				 errhint("Add a column of that name, or use it in an expression of "
+						 "options.columns.")));
+	}
 }

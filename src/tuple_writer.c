@@ -28,15 +28,12 @@
 #include "access/xact.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
 #include "router.h"
 #include "tuple_writer.h"
-#include "utils/builtins.h"
 #include "utils/hsearch.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/partcache.h"
 #include "utils/rel.h"
-#include "utils/ruleutils.h"
 
 /*
  * A leaf is written when it has this many rows, or this many bytes of them.
@@ -61,11 +58,12 @@ typedef struct Leaf
 {
 	Oid relid; /* hash key */
 	Relation rel;
-	ResultRelInfo *result; /* NULL unless constraints or indexes need it */
+	ResultRelInfo *result; /* NULL unless there are indexes */
 	AttrMap *map;		   /* root's columns to the leaf's, NULL if the same */
 	TupleTableSlot *slot;  /* for the mapped row, NULL if the same */
 	int nnotnull;
 	AttrNumber *notnull;
+	List *checks; /* ExprState of each CHECK to be evaluated */
 
 	/* buffer */
 	int ntuples;
@@ -102,7 +100,7 @@ struct TupleWriter
 
 static Leaf *leaf_of_row(TupleWriter *writer, TupleTableSlot *slot);
 static void leaf_open(TupleWriter *writer, Leaf *leaf);
-static void leaf_check(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot);
+static bool leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot);
 static void leaf_buffer(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot);
 static void leaf_flush(TupleWriter *writer, Leaf *leaf);
 static void flush_all(TupleWriter *writer);
@@ -146,20 +144,24 @@ tuple_writer_create(Relation root, bool check_constraints)
 }
 
 /* See tuple_writer.h.  The caller is the owner: routing may run his functions. */
-void
+bool
 tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot)
 {
 	Leaf *leaf = leaf_of_row(writer, slot);
 
+	if (leaf == NULL)
+		return false;
 	if (leaf->map != NULL)
 		slot = execute_attr_map_slot(leaf->map, slot, leaf->slot);
-	leaf_check(writer, leaf, slot);
+	if (!leaf_accepts(writer, leaf, slot))
+		return false;
 	leaf_buffer(writer, leaf, slot);
 
 	if (leaf->ntuples >= LEAF_MAX_TUPLES || leaf->bytes >= LEAF_MAX_BYTES)
 		leaf_flush(writer, leaf);
 	if (writer->bytes >= TOTAL_MAX_BYTES)
 		flush_all(writer);
+	return true;
 }
 
 /* Write what is left, and close everything; locks stay. */
@@ -193,41 +195,8 @@ tuple_writer_finish(TupleWriter *writer)
  * ------------------------------------------------------------------------
  */
 
-/* 23514, with the values of the key where it is made of plain columns. */
-static void
-report_no_leaf(TupleWriter *writer, TupleTableSlot *slot)
-{
-	PartitionKey key = RelationGetPartitionKey(writer->root);
-	Oid relid = RelationGetRelid(writer->root);
-	StringInfoData values;
-
-	initStringInfo(&values);
-	for (int i = 0; i < key->partnatts; i++)
-	{
-		bool isnull;
-		Datum value;
-		Oid output;
-		bool varlena;
-
-		if (key->partattrs[i] == 0)
-			break;
-		value = slot_getattr(slot, key->partattrs[i], &isnull);
-		getTypeOutputInfo(key->parttypid[i], &output, &varlena);
-		appendStringInfo(&values, "%s%s", i > 0 ? ", " : "",
-						 isnull ? "null" : OidOutputFunctionCall(output, value));
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_CHECK_VIOLATION),
-			 errmsg("no partition of relation \"%s\" found for row",
-					RelationGetRelationName(writer->root)),
-			 values.len > 0 ? errdetail("Partition key of the row contains (%s) = (%s).",
-										pg_get_partkeydef_columns(relid, true), values.data)
-							: 0,
-			 errhint("Add a partition for it, or a default partition."), errtable(writer->root)));
-}
-
 /*
- * The leaf of a row in the root's format, open.  23514 if there is none.
+ * The leaf of a row in the root's format, open; NULL if there is none.
  */
 static Leaf *
 leaf_of_row(TupleWriter *writer, TupleTableSlot *slot)
@@ -239,7 +208,7 @@ leaf_of_row(TupleWriter *writer, TupleTableSlot *slot)
 		bool found;
 
 		if (!OidIsValid(relid))
-			report_no_leaf(writer, slot);
+			return NULL;
 		leaf = hash_search(writer->leaves, &relid, HASH_ENTER, &found);
 		if (found)
 			return leaf;
@@ -268,6 +237,21 @@ find_notnull(Leaf *leaf)
 
 		if (att->attnotnull && !att->attisdropped)
 			leaf->notnull[leaf->nnotnull++] = att->attnum;
+	}
+}
+
+/* Prepare the leaf's CHECK constraints, in the executor state's memory. */
+static void
+prepare_checks(TupleWriter *writer, Leaf *leaf)
+{
+	TupleConstr *constraints = RelationGetDescr(leaf->rel)->constr;
+
+	leaf->checks = NIL;
+	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)
+	{
+		Expr *expr = stringToNode(constraints->check[i].ccbin);
+
+		leaf->checks = lappend(leaf->checks, ExecPrepareExpr(expr, writer->estate));
 	}
 }
 
@@ -316,8 +300,10 @@ leaf_open(TupleWriter *writer, Leaf *leaf)
 		leaf->slot =
 			MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsVirtual);
 	find_notnull(leaf);
+	if (writer->check_constraints)
+		prepare_checks(writer, leaf);
 
-	if (rel->rd_rel->relhasindex || writer->check_constraints)
+	if (rel->rd_rel->relhasindex)
 	{
 		leaf->result = makeNode(ResultRelInfo);
 		InitResultRelInfo(leaf->result, rel, 0, NULL, 0);
@@ -330,32 +316,33 @@ leaf_open(TupleWriter *writer, Leaf *leaf)
 }
 
 /*
- * NOT NULL always; CHECK where asked.  23502 and 23514, as an INSERT raises.
+ * Does the row, in the leaf's format, satisfy what it must?  An expression that
+ * fails raises its own error.
  */
-static void
-leaf_check(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+static bool
+leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot)
 {
-	if (writer->check_constraints && RelationGetDescr(leaf->rel)->constr != NULL)
-	{
-		ExecConstraints(leaf->result, slot, writer->estate);
-		ResetPerTupleExprContext(writer->estate);
-		return;
-	}
+	ExprContext *econtext;
+	bool accepted = true;
+	ListCell *cell;
 
 	for (int i = 0; i < leaf->nnotnull; i++)
 	{
-		AttrNumber attnum = leaf->notnull[i];
-
-		if (slot_attisnull(slot, attnum))
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_NOT_NULL_VIOLATION),
-				 errmsg("null value in column \"%s\" of relation \"%s\" violates "
-						"not-null constraint",
-						NameStr(TupleDescAttr(RelationGetDescr(leaf->rel), attnum - 1)->attname),
-						RelationGetRelationName(leaf->rel)),
-				 errtablecol(leaf->rel, attnum)));
+		if (slot_attisnull(slot, leaf->notnull[i]))
+			return false;
 	}
+	if (leaf->checks == NIL)
+		return true;
+
+	econtext = GetPerTupleExprContext(writer->estate);
+	econtext->ecxt_scantuple = slot;
+	foreach (cell, leaf->checks)
+	{
+		if (accepted)
+			accepted = ExecCheck((ExprState *) lfirst(cell), econtext);
+	}
+	ResetExprContext(econtext);
+	return accepted;
 }
 
 /* ------------------------------------------------------------------------

@@ -24,10 +24,11 @@ typedef struct TupleWriter TupleWriter;
 extern TupleWriter *tuple_writer_create(Relation root, bool check_constraints);
 
 /*
- * Buffer a row in root's format.  The slot's contents are copied.  Errors:
- * 23514 no partition takes it, 23502, 23514 as an INSERT would.
+ * Buffer a row in root's format.  The slot's contents are copied.  False, and
+ * nothing is done, if the row doesn't fit: no partition takes it, or NOT NULL or
+ * a CHECK forbids it.
  */
-extern void tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot);
+extern bool tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot);
 
 /* Write what is buffered, close everything. */
 extern void tuple_writer_finish(TupleWriter *writer);

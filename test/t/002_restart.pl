@@ -16,7 +16,7 @@ my @STATES = qw(created logging copying indexing catching_up live swapped comple
 # The point that keeps a migration in a state until the restart.
 my %POINT = (
 	copying     => 'copy_before_commit',
-	indexing    => 'index_before_build',
+	indexing    => 'index_before_commit',
 	catching_up => 'golive_before_commit');
 
 # Who stands at the last one has writers locked out: no write there before the restart.
