@@ -35,15 +35,12 @@
 #include "catalog/pg_attribute.h"
 #include "columns.h"
 #include "executor/executor.h"
+#include "expression.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
-#include "parser/parse_expr.h"
-#include "parser/parse_node.h"
-#include "parser/parse_relation.h"
-#include "parser/parser.h"
 #include "rewrite/rewriteHandler.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -51,9 +48,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
-
-/* What the row is called in expressions. */
-#define ROW_ALIAS "s"
 
 /* A map while it is being built. */
 typedef struct Builder
@@ -67,14 +61,6 @@ typedef struct Builder
 	ColumnMap *map;
 } Builder;
 
-/* For the error context. */
-typedef struct ExpressionPlace
-{
-	const char *option;
-	const char *column;
-	const char *sql; /* what is parsed */
-} ExpressionPlace;
-
 static void map_column(Builder *builder, int i);
 static void map_generated(Builder *builder, int i);
 
@@ -82,124 +68,6 @@ static void map_generated(Builder *builder, int i);
  * Expressions of the user's
  * ------------------------------------------------------------------------
  */
-
-/* Positions are in our text, not in the statement that the user sent. */
-static void
-expression_error_context(void *arg)
-{
-	ExpressionPlace *place = arg;
-	int position = geterrposition();
-
-	if (position > 0)
-	{
-		errposition(0);
-		internalerrposition(position);
-		internalerrquery(place->sql);
-	}
-	errcontext("expression for column \"%s\" in options.%s", place->column, place->option);
-}
-
-/*
- * The raw expression in "SELECT (text)", which must be one expression and
- * nothing else: a text like "1) FROM secrets; --" parses too, but not to this
- * shape.
- */
-static Node *
-parse_expression(const char *sql, const char *text)
-{
-	List *statements = raw_parser(sql, RAW_PARSE_DEFAULT);
-	SelectStmt *select = NULL;
-	SelectStmt *simple = makeNode(SelectStmt);
-
-	if (list_length(statements) == 1)
-		select = (SelectStmt *) linitial_node(RawStmt, statements)->stmt;
-	if (select != NULL && IsA(select, SelectStmt) && list_length(select->targetList) == 1)
-	{
-		ResTarget *item = linitial_node(ResTarget, select->targetList);
-
-		/* all of a statement that is no more than its select list */
-		simple->targetList = select->targetList;
-		simple->limitOption = select->limitOption;
-		if (item->name == NULL && item->indirection == NIL && equal(select, simple))
-			return item->val;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_SYNTAX_ERROR), errmsg("\"%s\" is not one SQL expression", text)));
-	return NULL; /* keep the compiler quiet */
-}
-
-/* Refuse what has no place in an expression over one row. */
-static void
-check_expression(ParseState *pstate, Node *expr)
-{
-	const char *what = NULL;
-	Bitmapset *attnums = NULL;
-	int member = -1;
-
-	if (pstate->p_hasAggs)
-		what = "an aggregate";
-	else if (pstate->p_hasWindowFuncs)
-		what = "a window function";
-	else if (expression_returns_set(expr))
-		what = "a function that returns a set";
-	else if (pstate->p_hasSubLinks)
-		what = "a subquery";
-	if (what != NULL)
-		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-						errmsg("%s is not supported in a column's expression", what)));
-
-	pull_varattnos(expr, 1, &attnums);
-	while ((member = bms_next_member(attnums, member)) >= 0)
-	{
-		if (member + FirstLowInvalidHeapAttributeNumber < 0)
-			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-							errmsg("a system column is not supported in a column's expression"),
-							errdetail("Its value is another one in each table.")));
-	}
-	if (contain_volatile_functions(expr))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("a column's expression can't contain volatile functions"),
-				 errdetail("A row is read more than once and must come to the same values.")));
-}
-
-/*
- * Analyze an expression over the "from" relation and coerce it to the column's
- * type.  The caller has become the owner.
- */
-static Node *
-analyze_expression(Builder *builder, Form_pg_attribute att, const char *text)
-{
-	/* the line break ends a comment that the text may end with */
-	char *sql = psprintf("SELECT (%s\n)", text);
-	ExpressionPlace place = {builder->option, NameStr(att->attname), sql};
-	ErrorContextCallback callback = {error_context_stack, expression_error_context, &place};
-	ParseState *pstate = make_parsestate(NULL);
-	ParseNamespaceItem *item;
-	Node *expr;
-	Node *coerced;
-
-	error_context_stack = &callback;
-	pstate->p_sourcetext = sql;
-	item = addRangeTableEntryForRelation(pstate, builder->from, AccessShareLock,
-										 makeAlias(ROW_ALIAS, NIL), false, true);
-	addNSItemToQuery(pstate, item, true, true, true);
-
-	expr = transformExpr(pstate, parse_expression(sql, text), EXPR_KIND_OTHER);
-	coerced = coerce_to_target_type(pstate, expr, exprType(expr), att->atttypid, att->atttypmod,
-									COERCION_ASSIGNMENT, COERCE_IMPLICIT_CAST, -1);
-	if (coerced == NULL)
-		ereport(ERROR, (errcode(ERRCODE_DATATYPE_MISMATCH),
-						errmsg("column \"%s\" is of type %s but the expression is of type %s",
-							   NameStr(att->attname), format_type_be(att->atttypid),
-							   format_type_be(exprType(expr))),
-						errhint("Rewrite the expression or cast it.")));
-	assign_expr_collations(pstate, coerced);
-	check_expression(pstate, coerced);
-	free_parsestate(pstate);
-	error_context_stack = callback.previous;
-	return coerced;
-}
 
 /* 42703 if an expression is given for a column that isn't there. */
 static void
@@ -350,7 +218,10 @@ map_column(Builder *builder, int i)
 		text = json_field(builder->expressions, name);
 	if (text != NULL)
 	{
-		builder->map->expr[i] = analyze_expression(builder, to, text);
+		ExpressionInput input = {builder->from, name, to->atttypid, to->atttypmod, text};
+
+		input.place = psprintf("options.%s", builder->option);
+		builder->map->expr[i] = expression_analyze(&input);
 		return;
 	}
 

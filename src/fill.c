@@ -1,0 +1,189 @@
+/*-------------------------------------------------------------------------
+ *
+ * fill.c
+ *	  The trigger that fills the sharding key of a written row that has none.
+ *
+ * It fires BEFORE INSERT OR UPDATE for each row, always, before all other
+ * triggers, which so see the key.  A row that has its key costs a look at the
+ * column.  One that has none gets what the value of add_sharding_key() comes to,
+ * run as the table's owner: whoever may write the table need not be allowed to
+ * read the tables that the value reads, and must not be able to have the owner's
+ * functions run with other rights than the owner's.  What it comes to may be
+ * NULL; what the value raises is the writer's error.
+ *
+ * What there is to know of a table is kept in the session until something about
+ * the table changes.  A trigger that isn't the table's own (of a restored dump,
+ * or a copy by somebody else's CREATE TRIGGER) warns once and does nothing.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "commands/trigger.h"
+#include "derive.h"
+#include "fmgr.h"
+#include "run.h"
+#include "sharding_key.h"
+#include "utils/hsearch.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+PG_FUNCTION_INFO_V1(migrate_ext_fill_key);
+
+/* A sharding key as this session knows it. */
+typedef struct FillKey
+{
+	int64 id; /* hash key: the trigger's argument */
+
+	bool valid;
+	bool warned;
+	Oid relation; /* InvalidOid: there is nothing to do */
+	AttrNumber attnum;
+	DerivePlan *plan;
+	int nargs;
+	AttrNumber attnums[FUNC_MAX_ARGS];
+} FillKey;
+
+static HTAB *fill_keys = NULL;
+
+/* The callback may only mark. */
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	HASH_SEQ_STATUS status;
+	FillKey *key;
+
+	hash_seq_init(&status, fill_keys);
+	while ((key = hash_seq_search(&status)) != NULL)
+	{
+		if (!OidIsValid(relid) || !OidIsValid(key->relation) || key->relation == relid)
+			key->valid = false;
+	}
+}
+
+static FillKey *
+find_key(int64 id)
+{
+	FillKey *key;
+	bool found;
+
+	if (fill_keys == NULL)
+	{
+		HASHCTL ctl = {.keysize = sizeof(int64), .entrysize = sizeof(FillKey)};
+
+		ctl.hcxt = CacheMemoryContext;
+		fill_keys =
+			hash_create("migrate_ext fill keys", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+	}
+	key = hash_search(fill_keys, &id, HASH_ENTER, &found);
+	if (!found)
+		memset((char *) key + sizeof(int64), 0, sizeof(FillKey) - sizeof(int64));
+	return key;
+}
+
+/* The statement of a value; the caller is the owner. */
+static void
+prepare_value(FillKey *key, Relation rel, const char *value)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), key->attnum - 1);
+	Derivation *derivation =
+		derive_analyze(rel, NameStr(att->attname), att->atttypid, att->atttypmod, value);
+
+	key->nargs = derivation->nargs;
+	memcpy(key->attnums, derivation->attnums, key->nargs * sizeof(AttrNumber));
+	key->plan = derive_plan(derive_statement(rel, derivation), key->nargs, derivation->types);
+}
+
+/* Read an entry (anew).  Marked valid first: a change meanwhile shows. */
+static void
+load_key(FillKey *key, Relation rel)
+{
+	ShardingKey *record;
+	UserSwitch save;
+
+	key->valid = true;
+	key->relation = InvalidOid;
+	record = sharding_key_by_id(key->id);
+	if (record == NULL || record->relation != RelationGetRelid(rel) || record->value == NULL ||
+		TupleDescAttr(RelationGetDescr(rel), record->attnum - 1)->attisdropped)
+	{
+		if (!key->warned)
+			ereport(WARNING, (errmsg("migrate_ext does not fill the sharding key of table \"%s\"",
+									 RelationGetRelationName(rel)),
+							  errdetail("The trigger belongs to no column of this table."),
+							  errhint("Drop the trigger.")));
+		key->warned = true;
+		return;
+	}
+	key->attnum = record->attnum;
+	user_switch_owner(&save, rel->rd_rel->relowner);
+	prepare_value(key, rel, record->value);
+	user_switch_back(&save);
+	key->relation = record->relation;
+}
+
+static void
+check_protocol(FunctionCallInfo fcinfo)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function was not called by trigger manager")));
+	if (!TRIGGER_FIRED_BEFORE(trigger->tg_event) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		TRIGGER_FIRED_BY_DELETE(trigger->tg_event) || trigger->tg_trigger->tgnargs != 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("function must be fired BEFORE INSERT OR UPDATE FOR EACH ROW, with the "
+						"number of a sharding key")));
+}
+
+/* The row with its key filled in. */
+static HeapTuple
+fill_row(FillKey *key, Relation rel, HeapTuple tuple)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+	Datum values[FUNC_MAX_ARGS];
+	bool isnull[FUNC_MAX_ARGS];
+	int attnum = key->attnum;
+	UserSwitch save;
+	Datum value;
+	bool none;
+
+	for (int i = 0; i < key->nargs; i++)
+		values[i] = heap_getattr(tuple, key->attnums[i], desc, &isnull[i]);
+	user_switch_owner(&save, rel->rd_rel->relowner);
+	value = derive_run(key->plan, values, isnull, &none);
+	user_switch_back(&save);
+	if (none)
+		return tuple;
+	return heap_modify_tuple_by_cols(tuple, desc, 1, &attnum, &value, &none);
+}
+
+Datum
+migrate_ext_fill_key(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	FillKey *key = fcinfo->flinfo->fn_extra;
+	Relation rel;
+	HeapTuple tuple;
+
+	check_protocol(fcinfo);
+	rel = trigger->tg_relation;
+	tuple =
+		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
+	if (key == NULL)
+		fcinfo->flinfo->fn_extra = key =
+			find_key(strtoll(trigger->tg_trigger->tgargs[0], NULL, 10));
+
+	/* reading it may itself bring news of changes */
+	while (!key->valid)
+		load_key(key, rel);
+	if (key->relation == RelationGetRelid(rel) &&
+		heap_attisnull(tuple, key->attnum, RelationGetDescr(rel)))
+		tuple = fill_row(key, rel, tuple);
+	return PointerGetDatum(tuple);
+}
