@@ -64,7 +64,7 @@ SELECT try($$SELECT migrate_ext.partition_by_range('good', 'id', 10, options => 
 SELECT try($$SELECT migrate_ext.partition_by_range('good', 'id', 10, options => '{"groups": {}}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_list('good', 'word', options => '{"timezone": "UTC"}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_hash('good', 'id', 2, options => '{"x": 1}')$$);
-SELECT try($$SELECT migrate_ext.create_migration('good', 'good', options => '{"on_null_key": "error"}')$$);
+SELECT try($$SELECT migrate_ext.create_migration('good', 'good', options => '{"groups": {}}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_range('good', 'at', '1 day', options => '{"timezone": 1}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_range('good', 'at', '1 day', options => '{"timezone": "Mars/Olympus"}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_list('good', 'word', options => '{"groups": ["a"]}')$$);
@@ -74,7 +74,7 @@ SELECT try($$SELECT migrate_ext.partition_by_list('good', 'word', options => '{"
 SELECT try($$SELECT migrate_ext.partition_by_list('good', 'word', options => '{"groups": {"a": [null]}}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_list('good', 'id', options => '{"groups": {"a": ["x"]}}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_list('good', 'id', options => '{"groups": {"a": [1], "b": [1]}}')$$);
-SELECT try($$SELECT migrate_ext.partition_by_hash('good', 'id', 2, options => '{"on_null_key": "skip"}')$$);
+SELECT try($$SELECT migrate_ext.partition_by_hash('good', 'id', 2, options => '{"on_null_key": "ignore"}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_hash('good', 'id', 2, options => '{"columns": "x"}')$$);
 SELECT try($$SELECT migrate_ext.partition_by_hash('good', 'id', 2, options => '{"columns": {"nope": "1"}}')$$);
 

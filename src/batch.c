@@ -266,15 +266,15 @@ batch_begin(Run *run, Batch *batch)
 }
 
 void
-batch_finish(Run *run, Batch *batch, int64 rows, int64 logged)
+batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT8OID};
+	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
-	Int64GetDatum(rows), Int64GetDatum(logged)};
+	Int64GetDatum(rows), Int64GetDatum(logged), Int64GetDatum(skipped)};
 
-	(void) catalog_exec("UPDATE migrate_ext.batch SET rows = $3, logged = $4, lease = NULL,"
+	(void) catalog_exec("UPDATE migrate_ext.batch SET rows = $3, logged = $4, skipped = $5, lease = NULL,"
 						" took_ms = EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000"
-						" WHERE migration = $1 AND batch = $2", 4, types, values, NULL);
+						" WHERE migration = $1 AND batch = $2", 5, types, values, NULL);
 }
 
 void

@@ -59,7 +59,8 @@ extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
 
 /* False: the batch is no longer ours, do nothing. */
 extern bool batch_begin(Run *run, Batch *batch);
-extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged);
+extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged,
+						 int64 skipped);
 /* Give a batch back after an error, in a transaction of its own. */
 extern void batch_give_back(Run *run, Batch *batch);
 

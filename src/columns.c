@@ -58,6 +58,7 @@ typedef struct Builder
 	const char *option; /* where the user's expressions stand */
 	Jsonb *expressions; /* by column of "to", or NULL */
 	Jsonb *forward;		/* those of the way forth, or NULL */
+	Jsonb *derived;		/* values of sharding keys, direction forward; or NULL */
 	ColumnMap *map;
 } Builder;
 
@@ -236,6 +237,8 @@ map_column(Builder *builder, int i)
 		builder->map->from_attnum[i] = from->attnum;
 	else
 		map_cast(builder, i, from);
+	if (builder->derived != NULL && (text = json_field(builder->derived, name)) != NULL)
+		columns_derive(builder->map, i, builder->from, builder->to, text);
 }
 
 /* Replace columns of "to" in an expression by what the map gives for them. */
@@ -358,18 +361,20 @@ columns_build(Migration *m, Direction direction)
 	builder.option = forward ? "columns" : "reverse_columns";
 	builder.expressions = expressions_option(m, builder.option);
 	builder.forward = expressions_option(m, "columns");
+	builder.derived = forward ? expressions_option(m, "derived") : NULL;
 	builder.from = table_open(map->from, NoLock);
 	builder.to = table_open(map->to, NoLock);
 
 	map->natts = RelationGetDescr(builder.to)->natts;
 	map->from_attnum = palloc0(map->natts * sizeof(AttrNumber));
 	map->expr = palloc0(map->natts * sizeof(Node *));
+	map->derived = palloc0(map->natts * sizeof(DerivedColumn *));
 
 	/* settings are pinned too: search_path decides what a function's name means */
-	if (builder.expressions != NULL)
+	if (builder.expressions != NULL || builder.derived != NULL)
 		user_switch_owner(&save, m->owner);
 	map_all(&builder);
-	if (builder.expressions != NULL)
+	if (builder.expressions != NULL || builder.derived != NULL)
 		user_switch_back(&save);
 
 	table_close(builder.to, NoLock);
@@ -382,6 +387,13 @@ columns_build(Migration *m, Direction direction)
  */
 char *
 columns_select_list(Migration *m, Direction direction, bool with_names)
+{
+	return columns_select_list_without(m, direction, with_names, NULL);
+}
+
+char *
+columns_select_list_without(Migration *m, Direction direction, bool with_names,
+							const Bitmapset *without)
 {
 	ColumnMap *map = columns_build(m, direction);
 	Relation from = table_open(map->from, NoLock);
@@ -396,9 +408,14 @@ columns_select_list(Migration *m, Direction direction, bool with_names)
 		char *value;
 		Oid type;
 
-		if (att->attisdropped)
+		if (att->attisdropped || bms_is_member(i + 1, without))
 			continue;
-		if (map->expr[i] != NULL)
+		if (map->derived[i] != NULL)
+		{
+			value = map->derived[i]->value;
+			type = InvalidOid;
+		}
+		else if (map->expr[i] != NULL)
 		{
 			value = psprintf("(%s)", deparse_expression(map->expr[i], context, true, false));
 			type = InvalidOid; /* a hidden cast on top must be seen again */
@@ -440,6 +457,7 @@ columns_prepare(ColumnMap *map, EState *estate)
 	ColumnEval *eval = palloc(sizeof(ColumnEval));
 
 	eval->map = map;
+	eval->given = NULL;
 	eval->states = palloc0(map->natts * sizeof(ExprState *));
 	for (int i = 0; i < map->natts; i++)
 	{
@@ -467,6 +485,11 @@ columns_eval(ColumnEval *eval, TupleTableSlot *from_slot, TupleTableSlot *to_slo
 		{
 			to_slot->tts_values[i] = from_slot->tts_values[attnum - 1];
 			to_slot->tts_isnull[i] = from_slot->tts_isnull[attnum - 1];
+		}
+		else if (eval->given != NULL && map->derived[i] != NULL)
+		{
+			to_slot->tts_values[i] = eval->given[i].value;
+			to_slot->tts_isnull[i] = eval->given[i].isnull;
 		}
 		else if (eval->states[i] != NULL)
 			to_slot->tts_values[i] =

@@ -11,21 +11,38 @@
 #ifndef MIGRATE_EXT_COLUMNS_H
 #define MIGRATE_EXT_COLUMNS_H
 
-#include "types.h"
 #include "executor/tuptable.h"
+#include "nodes/bitmapset.h"
 #include "nodes/execnodes.h"
 #include "nodes/pg_list.h"
+#include "types.h"
 #include "utils/relcache.h"
+
+/*
+ * A sharding key that is derived where the column itself is NULL.  As SQL it is
+ * "value" over the row "s" of "FROM source s" followed by "joins"; rows out are
+ * rows in, or a scalar subquery of it had more than one row.
+ */
+typedef struct DerivedColumn
+{
+	AttrNumber source; /* the column itself, of the source */
+	char *value;
+	char *type;	 /* of the target's column, as text */
+	char *joins; /* or "" */
+} DerivedColumn;
 
 typedef struct ColumnMap
 {
-	Oid			from;			/* relations as of the direction: source, target */
-	Oid			to;
-	int			natts;			/* attributes of "to", dropped ones included */
-	AttrNumber *from_attnum;	/* per attribute of "to": plain column, or 0 */
-	Node	  **expr;			/* per attribute of "to": analyzed expression over
+	Oid from; /* relations as of the direction: source, target */
+	Oid to;
+	int natts;				 /* attributes of "to", dropped ones included */
+	AttrNumber *from_attnum; /* per attribute of "to": plain column, or 0 */
+	Node **expr;			 /* per attribute of "to": analyzed expression over
 								 * "from" (Vars with varno 1), or NULL */
-	bool		plain;			/* no expression at all: rows can't fail to fit */
+	DerivedColumn **derived; /* per attribute of "to", or NULL; direction
+								 * forward; expr is there too */
+	bool has_derived;
+	bool plain; /* no expression at all: rows can't fail to fit */
 } ColumnMap;
 
 /*
@@ -44,11 +61,31 @@ extern ColumnMap *columns_build(Migration *m, Direction direction);
  */
 extern char *columns_select_list(Migration *m, Direction direction, bool with_names);
 
+/* The same without the attributes of "to" in this set. */
+extern char *columns_select_list_without(Migration *m, Direction direction, bool with_names,
+										 const Bitmapset *without);
+
+/* What follows "FROM source s" in a statement with that list, direction forward. */
+extern char *columns_joins(Migration *m);
+
+/*
+ * columns_derived.c: make attribute i of the map, which is mapped already, be
+ * derived where it comes to NULL.  The caller is the owner, settings are pinned.
+ */
+extern void columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *value);
+
+/* Rows whose partition key comes out NULL are left out: options.on_null_key. */
+extern bool columns_skip_null_key(const Migration *m);
+
+/* The root's partition key columns, as attribute numbers of the target. */
+extern Bitmapset *columns_of_root_key(Oid target);
+
 /* Evaluation */
 typedef struct ColumnEval
 {
-	ColumnMap  *map;
-	ExprState **states;			/* per attribute of "to", NULL for plain ones */
+	ColumnMap *map;
+	ExprState **states;	  /* per attribute of "to", NULL for plain ones */
+	NullableDatum *given; /* if set: values of derived columns, per attribute */
 } ColumnEval;
 
 extern ColumnEval *columns_prepare(ColumnMap *map, EState *estate);
@@ -58,8 +95,8 @@ extern ColumnEval *columns_prepare(ColumnMap *map, EState *estate);
  * "from_slot", a slot of the "from" relation.  Values may point into
  * from_slot.  econtext is for expression evaluation; the caller resets it.
  */
-extern void columns_eval(ColumnEval *eval, TupleTableSlot *from_slot,
-						 TupleTableSlot *to_slot, ExprContext *econtext);
+extern void columns_eval(ColumnEval *eval, TupleTableSlot *from_slot, TupleTableSlot *to_slot,
+						 ExprContext *econtext);
 
 /*
  * Attribute numbers of the source that the target's partition keys (all

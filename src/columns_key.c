@@ -39,6 +39,13 @@ add_key_column(KeyColumns *columns, Relation level, AttrNumber attnum)
 	int member = -1;
 
 	Assert(root_attnum > 0); /* a partition has the columns of its parent */
+	if (columns->map->derived[root_attnum - 1] != NULL)
+	{
+		/* where that is NULL, an entry doesn't tell the leaf: see mirror_map.c */
+		columns->attnums =
+			bms_add_member(columns->attnums, columns->map->derived[root_attnum - 1]->source);
+		return;
+	}
 	expr = columns->map->expr[root_attnum - 1];
 	if (expr == NULL)
 	{

@@ -42,6 +42,7 @@
 
 #include <math.h>
 
+#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
@@ -106,6 +107,7 @@ typedef struct CopyJob
 	bool ours;	  /* false: the range was given to somebody else */
 	int64 rows;
 	int64 logged;
+	int64 skipped;
 	double took_ms; /* reading and writing, without waits for locks */
 	int target_ms;
 } CopyJob;
@@ -129,6 +131,13 @@ typedef struct CopyReceiver
 	ColumnEval *eval;
 	bool careful; /* as in CopyJob */
 
+	/* derived keys, which the query brings after the source's columns */
+	int first_column; /* of the source's, in the query */
+	List *derived;	  /* attributes of the target, counted from 0 */
+	BlockNumber first_block;
+	uint8 *seen;		 /* a bit a line pointer: has its row come already? */
+	Bitmapset *skip_key; /* rows with NULL in one of these are left out */
+
 	/* where it goes */
 	TupleWriter *writer;
 	ChangeLog *log;
@@ -138,6 +147,7 @@ typedef struct CopyReceiver
 
 	int64 rows;
 	int64 logged;
+	int64 skipped;
 } CopyReceiver;
 
 static void copy_batch(Run *run, void *arg);
@@ -237,6 +247,7 @@ is_data_error(int sqlerrcode)
 	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
 	return category == ERRCODE_DATA_EXCEPTION ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
 		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
 }
 
@@ -374,7 +385,7 @@ copy_batch(Run *run, void *arg)
 		copy_range(run, job, source, target);
 		table_close(target, NoLock);
 		table_close(source, NoLock);
-		batch_finish(run, batch, job->rows, job->logged);
+		batch_finish(run, batch, job->rows, job->logged, job->skipped);
 		ME_DEBUG_POINT("copy_before_commit");
 	}
 	error_context_stack = callback.previous;
@@ -386,16 +397,33 @@ copy_batch(Run *run, void *arg)
  *
  *		SELECT s.xmin, s.a, s.b FROM ONLY public.t s
  *		 WHERE s.ctid >= '(0,0)'::pg_catalog.tid AND s.ctid < '(128,0)'::pg_catalog.tid
+ *
+ * Where keys are derived, by joins, the row's ctid and their values come along.
  */
 static char *
-range_query(Batch *batch, Relation source, CopyReceiver *receiver)
+range_query(Migration *m, Batch *batch, Relation source, CopyReceiver *receiver)
 {
-	return psprintf(
-		"SELECT s.xmin, %s FROM ONLY %s s"
-		" WHERE s.ctid >= '(%u,0)'::pg_catalog.tid"
-		" AND s.ctid < '(%u,0)'::pg_catalog.tid",
-		sql_columns(RelationGetRelid(source), receiver->ncolumns, receiver->attnums, "s"),
-		sql_relation(RelationGetRelid(source)), batch->first_block, batch->last_block + 1);
+	char *columns =
+		sql_columns(RelationGetRelid(source), receiver->ncolumns, receiver->attnums, "s");
+	StringInfoData sql;
+	ListCell *cell;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "SELECT s.xmin, %s%s", receiver->derived != NIL ? "s.ctid, " : "",
+					 columns);
+	foreach (cell, receiver->derived)
+	{
+		DerivedColumn *derived = receiver->eval->map->derived[lfirst_int(cell)];
+
+		appendStringInfo(&sql, ", (%s)::%s", derived->value, derived->type);
+	}
+	appendStringInfo(&sql,
+					 " FROM ONLY %s s%s WHERE s.ctid >= '(%u,0)'::pg_catalog.tid"
+					 " AND s.ctid < '(%u,0)'::pg_catalog.tid",
+					 sql_relation(RelationGetRelid(source)),
+					 receiver->derived != NIL ? columns_joins(m) : "", batch->first_block,
+					 batch->last_block + 1);
+	return sql.data;
 }
 
 /*
@@ -485,6 +513,53 @@ convert_carefully(CopyReceiver *receiver)
 	return error == NULL;
 }
 
+/*
+ * A join that derives a key may find more than one row, where a scalar subquery
+ * would fail.  So would this batch; the careful way then tells whose fault it is.
+ */
+static void
+check_not_seen(CopyReceiver *receiver, ItemPointer tid)
+{
+	Size bit =
+		(Size) (ItemPointerGetBlockNumber(tid) - receiver->first_block) * MaxHeapTuplesPerPage +
+		ItemPointerGetOffsetNumber(tid) - 1;
+
+	if (receiver->seen[bit / 8] & (1 << (bit % 8)))
+		ereport(ERROR, (errcode(ERRCODE_CARDINALITY_VIOLATION),
+						errmsg("more than one row returned by a subquery used as an expression")));
+	receiver->seen[bit / 8] |= 1 << (bit % 8);
+}
+
+/* Take the derived keys from a row of the query. */
+static void
+take_derived(CopyReceiver *receiver, TupleTableSlot *slot)
+{
+	int column = receiver->first_column + receiver->ncolumns;
+	ListCell *cell;
+
+	check_not_seen(receiver, (ItemPointer) DatumGetPointer(slot->tts_values[1]));
+	foreach (cell, receiver->derived)
+	{
+		receiver->eval->given[lfirst_int(cell)].value = slot->tts_values[column];
+		receiver->eval->given[lfirst_int(cell)].isnull = slot->tts_isnull[column];
+		column++;
+	}
+}
+
+/* Is the row to be left out, as options.on_null_key says? */
+static bool
+is_skipped(CopyReceiver *receiver)
+{
+	int attnum = -1;
+
+	while ((attnum = bms_next_member(receiver->skip_key, attnum)) >= 0)
+	{
+		if (receiver->target_slot->tts_isnull[attnum - 1])
+			return true;
+	}
+	return false;
+}
+
 /* Copy the row in the source slot; false if it doesn't fit. */
 static bool
 copy_row(CopyReceiver *receiver)
@@ -494,7 +569,15 @@ copy_row(CopyReceiver *receiver)
 					 receiver->econtext);
 	else if (!convert_carefully(receiver))
 		return false;
-	return tuple_writer_add(receiver->writer, receiver->target_slot);
+	if (is_skipped(receiver))
+	{
+		receiver->skipped++;
+		return true;
+	}
+	if (!tuple_writer_add(receiver->writer, receiver->target_slot))
+		return false;
+	receiver->rows++;
+	return true;
 }
 
 /* One row of the query: copy it, or log it. */
@@ -511,14 +594,14 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	{
 		AttrNumber attnum = receiver->attnums[i];
 
-		row->tts_values[attnum - 1] = slot->tts_values[i + 1];
-		row->tts_isnull[attnum - 1] = slot->tts_isnull[i + 1];
+		row->tts_values[attnum - 1] = slot->tts_values[i + receiver->first_column];
+		row->tts_isnull[attnum - 1] = slot->tts_isnull[i + receiver->first_column];
 	}
 	ExecStoreVirtualTuple(row);
+	if (receiver->derived != NIL)
+		take_derived(receiver, slot);
 
-	if (!is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])) && copy_row(receiver))
-		receiver->rows++;
-	else
+	if (is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])) || !copy_row(receiver))
 		log_identity(receiver);
 	MemoryContextSwitchTo(old_context);
 	ResetExprContext(receiver->econtext);
@@ -528,7 +611,10 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 static void
 receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
 {
-	Assert(typeinfo->natts == ((CopyReceiver *) self)->ncolumns + 1);
+	CopyReceiver *receiver PG_USED_FOR_ASSERTS_ONLY = (CopyReceiver *) self;
+
+	Assert(typeinfo->natts ==
+		   receiver->first_column + receiver->ncolumns + list_length(receiver->derived));
 }
 
 static void
@@ -555,11 +641,37 @@ receiver_init_columns(CopyReceiver *receiver, Relation source, Relation target)
 }
 
 /*
+ * Keys that the query derives.  The careful way derives them one by one, where
+ * an error is one row's.
+ */
+static void
+receiver_init_derived(CopyReceiver *receiver, Migration *m, Batch *batch)
+{
+	ColumnMap *map = receiver->eval->map;
+	Size blocks = (Size) batch->last_block - batch->first_block + 1;
+
+	receiver->first_column = 1;
+	if (columns_skip_null_key(m))
+		receiver->skip_key = columns_of_root_key(m->target);
+	if (receiver->careful || !map->has_derived)
+		return;
+	for (int i = 0; i < map->natts; i++)
+	{
+		if (map->derived[i] != NULL)
+			receiver->derived = lappend_int(receiver->derived, i);
+	}
+	receiver->first_column = 2;
+	receiver->first_block = batch->first_block;
+	receiver->seen = palloc0(blocks * MaxHeapTuplesPerPage / 8 + 1);
+	receiver->eval->given = palloc0(map->natts * sizeof(NullableDatum));
+}
+
+/*
  * A receiver for one batch, whose snapshot is the active one.  The caller is
  * the owner.
  */
 static void
-receiver_init(CopyReceiver *receiver, Migration *m, Relation source, Relation target)
+receiver_init(CopyReceiver *receiver, Migration *m, Batch *batch, Relation source, Relation target)
 {
 	receiver->pub.receiveSlot = receive_row;
 	receiver->pub.rStartup = receiver_startup;
@@ -574,6 +686,7 @@ receiver_init(CopyReceiver *receiver, Migration *m, Relation source, Relation ta
 	receiver->estate = CreateExecutorState();
 	receiver->econtext = CreateExprContext(receiver->estate);
 	receiver->eval = columns_prepare(columns_build(m, DIRECTION_FORWARD), receiver->estate);
+	receiver_init_derived(receiver, m, batch);
 	receiver->writer = tuple_writer_create(target, !m->made_target);
 
 	receiver->log = changelog_open(m->log);
@@ -615,8 +728,8 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 
 	run_as_owner(run);
 	receiver.careful = job->careful;
-	receiver_init(&receiver, run->m, source, target);
-	run_query(range_query(job->batch, source, &receiver), &receiver.pub);
+	receiver_init(&receiver, run->m, job->batch, source, target);
+	run_query(range_query(run->m, job->batch, source, &receiver), &receiver.pub);
 	receiver_finish(&receiver);
 	run_as_self(run);
 
@@ -626,4 +739,5 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 	job->took_ms = INSTR_TIME_GET_MILLISEC(took);
 	job->rows = receiver.rows;
 	job->logged = receiver.logged;
+	job->skipped = receiver.skipped;
 }

@@ -175,7 +175,7 @@ index_batch(Run *run, void *arg)
 				build_on_leaf(def, batch->relation, batch->batch);
 			run_as_self(run);
 		}
-		batch_finish(run, batch, 0, 0);
+		batch_finish(run, batch, 0, 0, 0);
 		ME_DEBUG_POINT("index_before_commit");
 	}
 	error_context_stack = callback.previous;

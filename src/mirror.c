@@ -170,6 +170,7 @@ mirror_reset(Mirror *mirror)
 	}
 	MemoryContextReset(mirror->open_context);
 	mirror->key_attrs = NULL;
+	mirror->derived = NULL;
 	mirror->reverse = NULL;
 	mirror->router = NULL;
 	mirror->broken = false;
@@ -439,7 +440,8 @@ find_wanted(Call *call, List *group, List *back_rows, List **wanted, MirrorRefus
 		}
 		if (!map_wanted(call, w, refusal))
 			return false;
-		*wanted = lappend(*wanted, w);
+		if (!w->skipped)
+			*wanted = lappend(*wanted, w);
 	}
 	return true;
 }

@@ -84,6 +84,10 @@ struct Mirror
 	Bitmapset  *key_attrs;		/* target's attributes that an entry determines,
 								 * counted from 0 */
 	bool		key_known;		/* an entry determines the leaf */
+	Bitmapset  *derived;		/* source's attribute numbers: NULL there means that
+								 * the key is derived, and may be in any leaf */
+	Bitmapset  *root_key;		/* target's attribute numbers: its partition key */
+	bool		skip_null_key;	/* a row that comes to NULL there is left out */
 	bool		map_risky;		/* carrying a row over can raise an error */
 	bool		entry_risky;	/* so can reading an entry */
 	bool		user_code;		/* map or routing calls functions of users */
@@ -134,6 +138,7 @@ typedef struct Wanted
 	TupleTableSlot *slot;		/* the new row, in place's format */
 	Place	   *place;
 	Row		   *old;			/* to be updated, or NULL */
+	bool		skipped;		/* it is to be left out */
 	bool		equal;			/* nothing to do */
 	Bitmapset  *changed;		/* attribute numbers, if old */
 } Wanted;
@@ -177,6 +182,7 @@ extern bool refuse(Call *call, MirrorRefusal *refusal, int sqlerrcode, const cha
 extern void map_open(Mirror *mirror);
 extern void map_subject(Call *call, Subject *subject);
 extern bool map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal);
+extern bool map_lacks_key(Mirror *mirror, TupleTableSlot *source_row);
 extern Subject *map_obstacle(Call *call, Row *row);
 extern Oid	map_leaf_of_back_row(Call *call, Row *row);
 extern bool contains_user_code(Node *node);

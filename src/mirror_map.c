@@ -186,7 +186,7 @@ is_map_risky(ColumnMap *map)
 
 	for (i = 0; i < map->natts; i++)
 	{
-		if (is_risky(map->expr[i]))
+		if (is_risky(map->expr[i]) && map->derived[i] == NULL)
 			return true;
 	}
 	return false;
@@ -199,7 +199,8 @@ map_has_user_code(ColumnMap *map)
 
 	for (i = 0; i < map->natts; i++)
 	{
-		if (contains_user_code(map->expr[i]))
+		/* a derived key pins its settings by itself, and only where it is derived */
+		if (contains_user_code(map->expr[i]) && map->derived[i] == NULL)
 			return true;
 	}
 	return false;
@@ -285,6 +286,9 @@ entry_determines(Mirror *mirror, ColumnMap *map, int i, Bitmapset *logged)
 	Bitmapset  *members = NULL;
 	int			attr;
 
+	if (map->derived[i] != NULL)
+		return bms_is_member(map->derived[i]->source - FirstLowInvalidHeapAttributeNumber,
+							 logged);
 	if (map->expr[i] == NULL)
 		return bms_is_member(map->from_attnum[i] - FirstLowInvalidHeapAttributeNumber, logged);
 	if (contain_mutable_functions(map->expr[i]))
@@ -335,7 +339,7 @@ open_key(Mirror *mirror, ColumnMap *map, Relation root)
 		if (is_risky(map->expr[i]) && !deeper && !has_partition_attrs(root, attr, &in_expression))
 			continue;
 		mirror->key_attrs = bms_add_member(mirror->key_attrs, i);
-		mirror->entry_risky |= is_risky(map->expr[i]);
+		mirror->entry_risky |= is_risky(map->expr[i]) && map->derived[i] == NULL;
 	}
 	(void) columns_of_partition_key(mirror->m, &mirror->key_known);
 
@@ -344,6 +348,38 @@ open_key(Mirror *mirror, ColumnMap *map, Relation root)
 	for (i = 0; i < RelationGetPartitionKey(root)->partnatts; i++)
 		mirror->user_code |= is_user_function(RelationGetPartitionKey(root)->partsupfunc[i].fn_oid,
 											  NULL);
+}
+
+/* Which keys are derived, and what to do where nothing comes of it. */
+static void
+open_derived(Mirror *mirror, ColumnMap *map)
+{
+	int			i;
+
+	for (i = 0; i < map->natts; i++)
+	{
+		if (map->derived[i] != NULL)
+			mirror->derived = bms_add_member(mirror->derived, map->derived[i]->source);
+	}
+	mirror->root_key = columns_of_root_key(mirror->m->target);
+	mirror->skip_null_key = columns_skip_null_key(mirror->m);
+}
+
+/*
+ * Does a source's row lack its key?  Then what its key is derived from decides
+ * where the target's row stands, and that may have changed since: anywhere.
+ */
+bool
+map_lacks_key(Mirror *mirror, TupleTableSlot *source_row)
+{
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(mirror->derived, attnum)) >= 0)
+	{
+		if (slot_attisnull(source_row, attnum))
+			return true;
+	}
+	return false;
 }
 
 /*
@@ -359,6 +395,7 @@ map_open(Mirror *mirror)
 
 	simplify_map(forward);
 	open_identity(mirror, forward);
+	open_derived(mirror, forward);
 	open_key(mirror, forward, root);
 	mirror->forward = columns_prepare(forward, mirror->estate);
 	mirror->map_risky = is_map_risky(forward);
@@ -484,7 +521,8 @@ leaf_of_source_row(Call *call, TupleTableSlot *source)
 	LeafArg		arg = {source, InvalidOid};
 	MirrorRefusal ignored = {0};
 
-	(void) run_guarded(call, call->mirror->entry_risky, route_source_row, &arg, &ignored);
+	(void) run_guarded(call, call->mirror->entry_risky || map_lacks_key(call->mirror, source),
+					   route_source_row, &arg, &ignored);
 	return arg.leaf;
 }
 
@@ -552,6 +590,20 @@ lacks_hint(Mirror *mirror, const MirrorEntry *entry)
 	return mirror->log.natts > mirror->log.nidentity;
 }
 
+/* An entry of a row whose key was derived. */
+static bool
+entry_lacks_key(Mirror *mirror, const MirrorEntry *entry)
+{
+	int			i;
+
+	for (i = 0; mirror->derived != NULL && i < mirror->log.natts; i++)
+	{
+		if (entry->isnull[i] && bms_is_member(mirror->log.attnums[i], mirror->derived))
+			return true;
+	}
+	return false;
+}
+
 /*
  * Find out from a subject's entries what to search for, and where.
  */
@@ -573,6 +625,11 @@ map_subject(Call *call, Subject *subject)
 	}
 	if (!mirror->key_known || (call->snapshot != NULL && lacks_hint(mirror, subject->entries)))
 		subject->all_leaves = true;
+	for (i = 0; i < subject->nentries; i++)
+	{
+		if (entry_lacks_key(mirror, &subject->entries[i]))
+			subject->all_leaves = true;
+	}
 	if (subject->all_leaves)
 		return;
 	if (OidIsValid(call->front_leaf))
@@ -604,7 +661,30 @@ typedef struct CarryArg
 	TupleTableSlot *front;
 	TupleTableSlot *back;		/* in the root's format */
 	Oid			leaf;			/* direction forward */
+	bool		skipped;
 } CarryArg;
+
+/* Does a row of the target's root, as it would be, have no key? */
+static bool
+key_is_null(Mirror *mirror, TupleTableSlot *slot)
+{
+	int			attnum = -1;
+
+	while ((attnum = bms_next_member(mirror->root_key, attnum)) >= 0)
+	{
+		if (slot->tts_isnull[attnum - 1])
+			return true;
+	}
+	return false;
+}
+
+/* Can carrying this row over raise an error that is the row's fault? */
+static bool
+is_carry_risky(Mirror *mirror, CarryArg *carry)
+{
+	return mirror->map_risky ||
+		(mirror->direction == DIRECTION_FORWARD && map_lacks_key(mirror, carry->front));
+}
 
 /* Guarded: carry a row over, and find its leaf. */
 static bool
@@ -620,6 +700,12 @@ carry_row(Call *call, void *arg, MirrorRefusal *refusal)
 		return true;
 	}
 	columns_eval(mirror->forward, carry->front, carry->back, econtext);
+	carry->skipped = mirror->skip_null_key && key_is_null(mirror, carry->back);
+	if (carry->skipped)
+		return true;
+	if (mirror->derived != NULL && key_is_null(mirror, carry->back))
+		return refuse(call, refusal, ERRCODE_NOT_NULL_VIOLATION,
+					  "the partition key of the row comes out NULL");
 	if (mirror->router == NULL)
 		router_open(mirror);
 	carry->leaf = router_route(mirror->router, carry->back);
@@ -658,7 +744,8 @@ place_of_row(Call *call, CarryArg *carry, MirrorRefusal *refusal)
 		if (place != NULL)
 			(void) place_open(mirror, place);
 		CHECK_FOR_INTERRUPTS();
-		if (!run_guarded(call, mirror->map_risky, carry_row, carry, refusal))
+		if (!run_guarded(call, is_carry_risky(mirror, carry), carry_row, carry, refusal) ||
+			carry->skipped)
 			return NULL;
 		if (carry->leaf == leaf && place != NULL && place->rel != NULL)
 			return place;
@@ -678,9 +765,13 @@ map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 
 	carry.back = MakeSingleTupleTableSlot(forward ? mirror->target_desc : mirror->source_desc,
 										  &TTSOpsVirtual);
-	if (!run_guarded(call, mirror->map_risky, carry_row, &carry, refusal))
+	if (!run_guarded(call, is_carry_risky(mirror, &carry), carry_row, &carry, refusal))
 		return false;
-	wanted->place = place_of_row(call, &carry, refusal);
+	if (!carry.skipped)
+		wanted->place = place_of_row(call, &carry, refusal);
+	wanted->skipped = carry.skipped;
+	if (wanted->skipped)
+		return true;
 	if (wanted->place == NULL)
 		return false;
 
@@ -731,7 +822,7 @@ map_obstacle(Call *call, Row *row)
 		subject->target_values = palloc(mirror->log.nidentity * sizeof(Datum));
 		subject->target_known = run_guarded(call, true, map_identity, subject, &ignored);
 	}
-	subject->all_leaves = !mirror->key_known;
+	subject->all_leaves = !mirror->key_known || (!forward && map_lacks_key(mirror, row->slot));
 	if (!subject->all_leaves)
 		subject->leaves = list_make1_oid(forward ? row->place->relid :
 										 leaf_of_source_row(call, row->slot));

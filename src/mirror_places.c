@@ -453,8 +453,6 @@ back_places(Call *call, Subject *subject, List *wanted)
 		return list_make1_oid(mirror->m->source);
 	if (!subject->target_known)
 		return NIL;
-	if (subject->all_leaves)
-		return relinfo_leaves(mirror->m->target);
 	places = list_copy(subject->leaves);
 	foreach(cell, wanted)
 	{
@@ -463,12 +461,17 @@ back_places(Call *call, Subject *subject, List *wanted)
 		if (w->subject == subject)
 			places = list_append_unique_oid(places, w->place->relid);
 	}
+	/* where it belongs comes first: mostly it is there */
+	if (subject->all_leaves)
+		places = list_concat_unique_oid(places, relinfo_leaves(mirror->m->target));
 	return places;
 }
 
 /*
  * The rows of a group's subjects on the back side, none of them touched by a
- * transaction that is still running.
+ * transaction that is still running.  In a write-through there is one row of an
+ * identity at most, and where it is found the search for it ends; a drain may
+ * have to clear up two.
  */
 Way
 find_back_rows(Call *call, List *group, List *wanted, List **rows, MirrorRefusal *refusal)
@@ -480,6 +483,7 @@ find_back_rows(Call *call, List *group, List *wanted, List **rows, MirrorRefusal
 	foreach(subject_cell, group)
 	{
 		Subject    *subject = lfirst(subject_cell);
+		int			before = list_length(*rows);
 
 		foreach(cell, back_places(call, subject, wanted))
 		{
@@ -487,6 +491,8 @@ find_back_rows(Call *call, List *group, List *wanted, List **rows, MirrorRefusal
 
 			if (way != WAY_CLEAR)
 				return way;
+			if (call->snapshot == NULL && subject->all_leaves && list_length(*rows) > before)
+				break;
 		}
 	}
 	return WAY_CLEAR;
@@ -540,8 +546,17 @@ front_leaves(Call *call, Subject *subject, List *back_rows)
 	{
 		Row		   *row = lfirst(cell);
 
-		if (row->subject == subject)
+		if (row->subject != subject)
+			continue;
+
+		/*
+		 * Its front row may be anywhere.  An UPDATE can't have made a second
+		 * row of an identity that it didn't change.
+		 */
+		if (!map_lacks_key(mirror, row->slot))
 			leaves = list_append_unique_oid(leaves, map_leaf_of_back_row(call, row));
+		else if (call->snapshot != NULL || subject->nentries != 2)
+			return relinfo_leaves(mirror->m->target);
 	}
 	return leaves;
 }

@@ -229,13 +229,14 @@ verify(Run *run, TimestampTz deadline)
 	VerifyCounts counts = {0};
 	bool complete = verify_all(run, deadline, &counts);
 
-	if (counts.missing == 0 && counts.extra == 0 && counts.different == 0)
+	if (counts.missing == 0 && counts.extra == 0 && counts.different == 0 && counts.stale_key == 0)
 		return complete ? GATE_AGAIN : GATE_SHUT;
 	run_begin(run);
 	swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
 						  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
-						  " extra, " INT64_FORMAT " different",
-						  counts.missing, counts.extra, counts.different);
+						  " extra, " INT64_FORMAT " different, " INT64_FORMAT
+						  " with a key derived from what has changed since",
+						  counts.missing, counts.extra, counts.different, counts.stale_key);
 	run_commit(run);
 	return GATE_LEFT;
 }

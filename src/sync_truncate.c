@@ -111,9 +111,9 @@ delete_partition_rows(Migration *m, Oid leaf)
 
 	user_switch_owner(&user, m->owner);
 	sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
-				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s) x"
+				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s%s) x"
 				   " WHERE %s))", original, columns_select_list(m, DIRECTION_FORWARD, true),
-				   original, constraint);
+				   original, columns_joins(m), constraint);
 	execute_latest(sql);
 	user_switch_back(&user);
 }

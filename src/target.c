@@ -40,11 +40,13 @@
 #include "pgtime.h"
 #include "relinfo.h"
 #include "run.h"
+#include "sharding_key.h"
 #include "sqlgen.h"
 #include "storage/lmgr.h"
 #include "target.h"
 #include "target_table.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 
@@ -94,11 +96,9 @@ static const struct
 	int strategies; /* that take it */
 	bool object;	/* else a string */
 } known_options[] = {
-	{"timezone", STRATEGY_RANGE, false},
-	{"groups", STRATEGY_LIST, true},
-	{"columns", STRATEGY_ANY, true},
-	{"reverse_columns", STRATEGY_ANY, true},
-	{"on_null_key", STRATEGY_RANGE | STRATEGY_LIST | STRATEGY_HASH, false},
+	{"timezone", STRATEGY_RANGE, false},  {"groups", STRATEGY_LIST, true},
+	{"columns", STRATEGY_ANY, true},	  {"reverse_columns", STRATEGY_ANY, true},
+	{"on_null_key", STRATEGY_ANY, false},
 };
 
 static char *
@@ -158,10 +158,10 @@ check_options(const Request *request)
 	}
 
 	given = json_field(request->options, "on_null_key");
-	if (given != NULL && strcmp(given, "error") != 0)
+	if (given != NULL && strcmp(given, "error") != 0 && strcmp(given, "skip") != 0)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("option \"on_null_key\" can't be \"%s\"", given),
-						errhint("The only value is \"error\".")));
+						errhint("The values are \"error\" and \"skip\".")));
 	given = json_field(request->options, "timezone");
 	if (given != NULL && pg_tzset(given) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -372,6 +372,11 @@ key_query(const Request *request, Migration *m)
 {
 	char *columns = json_field(request->options, "columns");
 
+	if (json_field(m->options, "derived") != NULL || columns_skip_null_key(m))
+		return psprintf(
+			"SELECT t.%s AS k FROM (SELECT %s FROM ONLY %s s%s) t WHERE t.%s IS NOT NULL",
+			quote_identifier(request->key), columns_select_list(m, DIRECTION_FORWARD, true),
+			sql_relation(request->source), columns_joins(m), quote_identifier(request->key));
 	if (columns == NULL || json_field(json_parse(columns), request->key) == NULL)
 		return psprintf("SELECT s.%s AS k FROM ONLY %s s", quote_identifier(request->key),
 						sql_relation(request->source));
@@ -408,6 +413,56 @@ check_null_keys(const Request *request, const char *rows)
 			 errhint("Fill the column, or choose another key.")));
 }
 
+/*
+ * The options, and what derives the keys by which the target is partitioned:
+ * the values of add_sharding_key() as they are now.  A key that is NOT NULL is
+ * never derived, nor one for which options.columns has an expression.
+ */
+static Jsonb *
+options_with_derived(const Request *request, List *keys)
+{
+	char *text = json_field(request->options, "columns");
+	Jsonb *columns = text != NULL ? json_parse(text) : NULL;
+	StringInfoData derived;
+	ListCell *cell;
+
+	initStringInfo(&derived);
+	foreach (cell, keys)
+	{
+		AttrNumber attnum = get_attnum(request->source, lfirst(cell));
+		ShardingKey *key;
+
+		if (attnum <= 0 || json_field(columns, lfirst(cell)) != NULL ||
+			TupleDescAttr(RelationGetDescr(request->rel), attnum - 1)->attnotnull)
+			continue;
+		key = sharding_key_of_column(request->source, attnum);
+		if (key != NULL && key->value != NULL)
+			appendStringInfo(&derived, "%s%s: %s", derived.len > 0 ? ", " : "",
+							 json_quote(lfirst(cell)), json_quote(key->value));
+	}
+	if (derived.len == 0)
+		return request->options;
+	return DatumGetJsonbP(DirectFunctionCall2(
+		jsonb_concat, JsonbPGetDatum(request->options),
+		JsonbPGetDatum(json_parse(psprintf("{\"derived\": {%s}}", derived.data)))));
+}
+
+/* Names of the columns by which the target is, or will be, partitioned. */
+static List *
+key_names(const Request *request)
+{
+	Bitmapset *attnums;
+	List *names = NIL;
+	int attnum = -1;
+
+	if (request->strategy != STRATEGY_GIVEN)
+		return list_make1(request->key);
+	attnums = columns_of_root_key(request->target);
+	while ((attnum = bms_next_member(attnums, attnum)) >= 0)
+		names = lappend(names, get_attname(request->target, attnum, false));
+	return names;
+}
+
 /* Create the target as the owner, who we are by now; returns its partitions. */
 static List *
 make_target(const Request *request, Migration *m)
@@ -422,7 +477,8 @@ make_target(const Request *request, Migration *m)
 	input.key = request->key;
 	input.type = request->type;
 	input.rows = key_query(request, m);
-	check_null_keys(request, input.rows);
+	if (json_field(m->options, "derived") == NULL && !columns_skip_null_key(m))
+		check_null_keys(request, input.rows);
 
 	if (request->strategy == STRATEGY_RANGE)
 		partitions = bounds_range(&input, request->axis, &request->range);
@@ -521,11 +577,16 @@ create(Request *request)
 	m->definition = request->definition;
 	m->made_target = request->strategy != STRATEGY_GIVEN;
 
+	if (!m->made_target)
+	{
+		user_switch_owner(&save, m->owner);
+		target_check_given(m->source, m->target);
+		user_switch_back(&save);
+	}
+	m->options = options_with_derived(request, key_names(request));
 	user_switch_owner(&save, m->owner);
 	if (m->made_target)
 		partitions = make_target(request, m);
-	else
-		target_check_given(m->source, m->target);
 	target_check_carried(request->rel, m->target, columns_build(m, DIRECTION_FORWARD));
 	user_switch_back(&save);
 

@@ -69,6 +69,8 @@ enum
 	COUNT_DIFFERENT,
 	COUNT_JOINED_SOURCE,
 	COUNT_SOURCE,
+	COUNT_SKIPPED,
+	COUNT_STALE,
 	NUM_COUNTS
 };
 
@@ -101,6 +103,14 @@ typedef struct Sides
 	char **back_keys;
 	Oid *front_types;
 	char *excluded; /* SQL list of identities not to look at, or NULL */
+
+	/* keys that are derived, see key_columns_of(); sets of attribute numbers */
+	Bitmapset *source_derived;
+	Bitmapset *target_derived;
+	char *own_key; /* SQL over the source's row s: has it its keys itself? */
+	char *no_key;  /* SQL over s: does its partition key come out NULL? */
+	char *joins;   /* what that needs */
+	bool skip;	   /* such rows are left out */
 } Sides;
 
 /* ------------------------------------------------------------------------
@@ -180,6 +190,50 @@ failed_identities(Migration *m, Identity *identity)
 }
 
 /*
+ * What the comparison needs to know of keys that are derived, or NULL.  In the
+ * source a derived key stays NULL, so it isn't compared there: forward it is
+ * compared with what it comes to now, which may be another value than when the
+ * row was carried over (stale_key); backward, only where the source has one.
+ */
+static void
+key_columns_of(Migration *m, Sides *sides)
+{
+	ColumnMap *map = columns_build(m, DIRECTION_FORWARD);
+	Bitmapset *root_key = columns_of_root_key(m->target);
+	StringInfoData own;
+	StringInfoData none;
+	int i = -1;
+
+	initStringInfo(&own);
+	initStringInfo(&none);
+	appendStringInfoString(&own, "true");
+	appendStringInfoString(&none, "false");
+	sides->skip = columns_skip_null_key(m);
+	/* backward they are needed only to tell rows that were left out */
+	sides->joins = sides->front == m->source || sides->skip ? columns_joins(m) : "";
+	for (int j = 0; j < map->natts; j++)
+	{
+		if (map->derived[j] == NULL)
+			continue;
+		sides->source_derived = bms_add_member(sides->source_derived, map->derived[j]->source);
+		sides->target_derived = bms_add_member(sides->target_derived, j + 1);
+		appendStringInfo(&own, " AND s.%s IS NOT NULL",
+						 quote_identifier(get_attname(m->source, map->derived[j]->source, false)));
+	}
+	while (sides->skip && (i = bms_next_member(root_key, i)) >= 0)
+	{
+		if (map->derived[i - 1] != NULL)
+			appendStringInfo(&none, " OR %s IS NULL", map->derived[i - 1]->value);
+		else if (map->from_attnum[i - 1] > 0)
+			appendStringInfo(
+				&none, " OR s.%s IS NULL",
+				quote_identifier(get_attname(m->source, map->from_attnum[i - 1], false)));
+	}
+	sides->own_key = own.data;
+	sides->no_key = none.data;
+}
+
+/*
  * Describe both sides.  Both are locked by the caller.
  */
 static Sides *
@@ -207,6 +261,7 @@ sides_of(Migration *m)
 		sides->front_types[i] = get_atttype(map->from, from);
 	}
 	sides->excluded = failed_identities(m, identity);
+	key_columns_of(m, sides);
 	return sides;
 }
 
@@ -321,9 +376,9 @@ key_items(Sides *sides, char **keys, const char *alias)
 	return items.data;
 }
 
-/* ROW of all columns of the back side, in order. */
+/* Columns of a table but for those, in order; or only those. */
 static char *
-all_columns(Oid relid, const char *alias)
+table_columns(Oid relid, const char *alias, const Bitmapset *those, bool only)
 {
 	Relation rel = table_open(relid, NoLock);
 	TupleDesc desc = RelationGetDescr(rel);
@@ -332,7 +387,7 @@ all_columns(Oid relid, const char *alias)
 
 	for (int i = 0; i < desc->natts; i++)
 	{
-		if (!TupleDescAttr(desc, i)->attisdropped)
+		if (!TupleDescAttr(desc, i)->attisdropped && bms_is_member(i + 1, those) == only)
 			attnums[natts++] = i + 1;
 	}
 	table_close(rel, NoLock);
@@ -340,40 +395,88 @@ all_columns(Oid relid, const char *alias)
 }
 
 /*
+ * What of the select list is a derived key's: the list of all attributes of the
+ * back side without the others.
+ */
+static char *
+derived_list(Migration *m, Sides *sides, Direction direction)
+{
+	Bitmapset *derived =
+		direction == DIRECTION_FORWARD ? sides->target_derived : sides->source_derived;
+	Bitmapset *others = bms_add_range(NULL, 1, MaxHeapAttributeNumber);
+
+	return columns_select_list_without(m, direction, false, bms_del_members(others, derived));
+}
+
+/* One side's subquery: "(SELECT ROW(..) AS r, ROW(..) AS d, .. FROM .. WHERE ..)" */
+static char *
+side_query(Sides *sides, bool is_source, bool is_front, const char *row, const char *derived,
+		   char **keys, const char *where)
+{
+	const char *alias = is_source || is_front ? "s" : "t";
+	StringInfoData sql;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "(SELECT ROW(%s) AS r, ROW(%s) AS d", row, derived);
+	if (is_source)
+		appendStringInfo(&sql, ", %s AS own, (%s) AS none", sides->own_key, sides->no_key);
+	appendStringInfo(&sql, "%s FROM %s%s WHERE %s)", key_items(sides, keys, alias),
+					 from_item(is_front ? sides->front : sides->back, alias),
+					 is_source ? sides->joins : "", where);
+	return sql.data;
+}
+
+/*
  * The comparison:
  *
  *		SELECT count(f.k0), ..., (SELECT count(*) FROM ONLY public.t s WHERE ...)
- *		  FROM (SELECT ROW(s.a, s.b::pg_catalog.int8) AS r, s.a AS k0
- *				  FROM ONLY public.t s WHERE ...) f
- *		  FULL JOIN (SELECT ROW(t.a, t.b) AS r, t.a AS k0 FROM public.t_new t WHERE ...) b
+ *		  FROM (SELECT ROW(s.a, s.b::pg_catalog.int8) AS r, ROW(COALESCE(s.c, d3_0.v)) AS d,
+ *					   s.c IS NOT NULL AS own, false AS none, s.a AS k0
+ *				  FROM ONLY public.t s LEFT JOIN LATERAL ... WHERE ...) f
+ *		  FULL JOIN (SELECT ROW(t.a, t.b) AS r, ROW(t.c) AS d, t.a AS k0
+ *					   FROM public.t_new t WHERE ...) b
  *			ON f.k0 = b.k0
  *
  * The key's columns are NOT NULL, so one that is NULL means that the join found
- * nothing.
+ * nothing.  "d" has the derived keys, "own" tells that the source's row has them
+ * itself, "none" that it has no key and is left out.
  */
 static char *
 comparison(Migration *m, Sides *sides, const char *low, const char *high)
 {
 	bool forward = sides->front == m->source;
+	Direction direction = forward ? DIRECTION_FORWARD : DIRECTION_REVERSE;
+	const Bitmapset *derived = forward ? sides->target_derived : sides->source_derived;
+	const char *source = forward ? "f" : "b";
+	const char *back_alias = forward ? "t" : "s";
 	char *front_where = range_condition(sides, sides->front_keys, "s", low, high);
-	char *back_where = range_condition(sides, sides->back_keys, "t", low, high);
+	char *back_where = range_condition(sides, sides->back_keys, back_alias, low, high);
+	const char *none = sides->skip ? psprintf(" AND NOT %s.none", source) : "";
 	StringInfoData sql;
 
 	initStringInfo(&sql);
 	appendStringInfo(&sql,
-					 "SELECT count(f.k0), count(*) FILTER (WHERE b.k0 IS NULL),"
-					 " count(*) FILTER (WHERE f.k0 IS NULL),"
-					 " count(*) FILTER (WHERE f.r *<> b.r), count(%s.k0),"
-					 " (SELECT count(*) FROM %s WHERE %s)",
-					 forward ? "f" : "b", from_item(m->source, forward ? "s" : "t"),
-					 forward ? front_where : back_where);
-	appendStringInfo(&sql, " FROM (SELECT ROW(%s) AS r%s FROM %s WHERE %s) f",
-					 columns_select_list(m, forward ? DIRECTION_FORWARD : DIRECTION_REVERSE, false),
-					 key_items(sides, sides->front_keys, "s"), from_item(sides->front, "s"),
-					 front_where);
-	appendStringInfo(&sql, " FULL JOIN (SELECT ROW(%s) AS r%s FROM %s WHERE %s) b ON %s",
-					 all_columns(sides->back, "t"), key_items(sides, sides->back_keys, "t"),
-					 from_item(sides->back, "t"), back_where, join_condition(sides));
+					 "SELECT count(f.k0), count(*) FILTER (WHERE b.k0 IS NULL%s),"
+					 " count(*) FILTER (WHERE f.k0 IS NULL%s),"
+					 " count(*) FILTER (WHERE f.r *<> b.r%s),"
+					 " count(%s.k0), (SELECT count(*) FROM %s WHERE %s),",
+					 forward ? none : "", forward ? "" : none,
+					 derived != NULL ? psprintf(" OR %s.own AND f.d *<> b.d", source) : "", source,
+					 from_item(m->source, "s"), forward ? front_where : back_where);
+	appendStringInfo(
+		&sql, " count(*) FILTER (WHERE %s), count(*) FILTER (WHERE %s)",
+		sides->skip ? psprintf("%s.k0 IS NULL AND %s.none", forward ? "b" : "f", source) : "false",
+		derived != NULL && forward ? "NOT f.own AND f.r *= b.r AND f.d *<> b.d" : "false");
+	appendStringInfo(&sql, " FROM %s f",
+					 side_query(sides, forward, true,
+								columns_select_list_without(m, direction, false, derived),
+								derived_list(m, sides, direction), sides->front_keys, front_where));
+	appendStringInfo(&sql, " FULL JOIN %s b ON %s",
+					 side_query(sides, !forward, false,
+								table_columns(sides->back, back_alias, derived, false),
+								table_columns(sides->back, back_alias, derived, true),
+								sides->back_keys, back_where),
+					 join_condition(sides));
 	return sql.data;
 }
 
@@ -412,6 +515,8 @@ add_counts(VerifyCounts *counts, const int64 *values, bool forward)
 	counts->missing += values[COUNT_MISSING] + (forward ? 0 : twice);
 	counts->extra += values[COUNT_EXTRA] + (forward ? twice : 0);
 	counts->different += Max(values[COUNT_DIFFERENT] - twice, 0);
+	counts->skipped += values[COUNT_SKIPPED];
+	counts->stale_key += values[COUNT_STALE];
 }
 
 /*
@@ -548,7 +653,8 @@ static void
 record(Run *run, Verification *v, bool complete)
 {
 	VerifyCounts *counts = v->counts;
-	bool clean = counts->missing == 0 && counts->extra == 0 && counts->different == 0;
+	bool clean = counts->missing == 0 && counts->extra == 0 && counts->different == 0 &&
+				 counts->stale_key == 0;
 
 	run_begin(run);
 	if (run->m != NULL)
@@ -564,9 +670,15 @@ record(Run *run, Verification *v, bool complete)
 						   complete ? "true" : "false", counts->checked, counts->missing,
 						   counts->extra, counts->different, counts->failed),
 				  INT64_FORMAT " rows compared%s: " INT64_FORMAT " missing, " INT64_FORMAT
-							   " extra, " INT64_FORMAT " different",
+							   " extra, " INT64_FORMAT " different%s",
 				  counts->checked, complete ? "" : " before time was up", counts->missing,
-				  counts->extra, counts->different);
+				  counts->extra, counts->different,
+				  counts->stale_key == 0 && counts->skipped == 0
+					  ? ""
+					  : psprintf(", " INT64_FORMAT
+								 " with a key derived from what has changed since, " INT64_FORMAT
+								 " left out",
+								 counts->stale_key, counts->skipped));
 	}
 	run_commit(run);
 }

@@ -70,6 +70,7 @@ CREATE TABLE migrate_ext.batch (
     detail      text,
     rows        bigint,
     logged      bigint,
+    skipped     bigint,
     bytes       bigint,
     state       text NOT NULL CHECK (state IN ('pending', 'running', 'done')),
     lease       bigint,
@@ -139,6 +140,17 @@ CREATE TABLE migrate_ext.event (
 );
 CREATE INDEX event_migration ON migrate_ext.event (migration, id);
 COMMENT ON TABLE migrate_ext.event IS 'what happened, in order';
+
+CREATE TABLE migrate_ext.sharding_key (
+    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    relation   oid NOT NULL,
+    attnum     smallint NOT NULL,
+    value      text,
+    fill       boolean NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    UNIQUE (relation, attnum)
+);
+COMMENT ON TABLE migrate_ext.sharding_key IS 'columns made or taken over by add_sharding_key, with the expression that derives their values';
 
 CREATE SEQUENCE migrate_ext.lease;
 COMMENT ON SEQUENCE migrate_ext.lease IS 'numbers of leases: a process that works on batches has one';

@@ -69,7 +69,11 @@ SELECT m.name AS migration,
        END AS eta,
        migrate_ext.log_entries(m.id) AS log_entries,
        CASE WHEN m.state <> 'cancelled' THEN migrate_ext.default_rows(m.id) END AS default_rows,
-       0::bigint AS skipped,
+       -- counted by the last complete verification, until then by the copy
+       COALESCE((SELECT v.skipped FROM migrate_ext.verification v
+                 WHERE v.migration = m.id AND v.complete AND v.verified_at >= m.live_at ORDER BY v.id DESC LIMIT 1),
+                (SELECT pg_catalog.sum(t.skipped)::bigint FROM migrate_ext.batch t
+                 WHERE t.migration = m.id AND t.epoch = m.epoch AND t.state = 'done'), 0) AS skipped,
        (SELECT pg_catalog.count(*) FROM migrate_ext.failed_row f WHERE f.migration = m.id) AS failed,
        w.workers,
        CASE WHEN r.finished THEN NULL

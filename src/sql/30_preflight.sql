@@ -234,6 +234,16 @@ AS $$
     WHERE EXISTS (SELECT FROM key WHERE key.attname <> ALL (k.columns))
 
     UNION ALL
+    SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.source::text,
+           'is filled by a trigger where the application does not give it: on a partitioned table no trigger can, as the row''s partition is chosen before',
+           'let the application give it before the swap; after undo it is filled again'
+    FROM m
+    JOIN migrate_ext.sharding_key k ON k.relation = m.source AND k.fill
+    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attnum = k.attnum AND NOT a.attisdropped
+    JOIN key ON key.attname = a.attname
+    WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
     SELECT 'warning', 'partition ' || p.partdefid::pg_catalog.regclass,
            d.rows || ' rows stand in the default partition',
            'make partitions for them: migrate_ext.split_default'

@@ -1,16 +1,5 @@
 -- The sharding key: a column that is added, derived and filled.
 
-CREATE TABLE migrate_ext.sharding_key (
-    id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-    relation   oid NOT NULL,
-    attnum     smallint NOT NULL,
-    value      text,
-    fill       boolean NOT NULL,
-    created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
-    UNIQUE (relation, attnum)
-);
-COMMENT ON TABLE migrate_ext.sharding_key IS 'columns made or taken over by add_sharding_key, with the expression that derives their values';
-
 CREATE FUNCTION migrate_ext.add_sharding_key(
     source      regclass,
     column_name text,

@@ -1,0 +1,130 @@
+-- A migration by a key that old rows lack: derived through a parent in the copy, the drain, the
+-- write-through and the verification; there and back.
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS migrate_ext;
+CREATE SCHEMA derived_key;
+SET search_path = derived_key;
+CREATE TABLE diffs (id bigint PRIMARY KEY, project_id bigint);
+CREATE TABLE commits (diff_id bigint, place int, sha text, PRIMARY KEY (diff_id, place));
+INSERT INTO diffs SELECT d, (d - 1) / 4 * 10 FROM generate_series(1, 12) d;
+INSERT INTO commits SELECT d, p, 'old' FROM generate_series(1, 12) d, generate_series(1, 3) p;
+SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'bigint',
+    '(SELECT d.project_id FROM diffs d WHERE d.id = s.diff_id)');
+UPDATE commits SET sha = 'filled' WHERE diff_id IN (2, 6);
+SELECT migrate_ext.partition_by_range('commits', 'project_id', 10, 0, 30, 0);
+CREATE VIEW state AS
+    SELECT p.state, p.skipped, p.failed, v.complete, v.checked_rows, v.missing, v.extra, v.different, v.skipped AS left_out, v.stale_key
+    FROM migrate_ext.progress p
+    LEFT JOIN LATERAL (SELECT * FROM migrate_ext.verifications v WHERE v.migration = p.migration
+        ORDER BY v.verified_at DESC LIMIT 1) v ON true
+    WHERE p.migration = 'commits';
+
+SELECT severity, object, problem FROM migrate_ext.preflight('commits') WHERE object LIKE 'column%';
+CALL migrate_ext.run('commits');
+CALL migrate_ext.verify('commits');
+SELECT * FROM state;
+SELECT tableoid::regclass AS leaf, count(*), min(project_id), max(project_id) FROM commits_new GROUP BY 1 ORDER BY 1;
+SELECT count(*) FILTER (WHERE project_id IS NULL) AS without, count(*) FROM commits;
+
+-- written while live: filled by the trigger, given, moved, deleted
+UPDATE commits SET sha = 'live' WHERE diff_id = 1 AND place = 1;
+UPDATE commits SET project_id = 25 WHERE diff_id = 1 AND place = 2;
+UPDATE commits SET place = 30 WHERE diff_id = 1 AND place = 3;
+DELETE FROM commits WHERE diff_id = 3;
+INSERT INTO commits VALUES (4, 4, 'new', NULL), (4, 5, 'given', 29);
+-- without the trigger it is derived by the write-through alone
+ALTER TABLE commits DISABLE TRIGGER "!migrate_ext_fill";
+UPDATE commits SET sha = 'not filled' WHERE diff_id = 5 AND place = 1;
+DELETE FROM commits WHERE diff_id = 5 AND place = 2;
+INSERT INTO commits VALUES (5, 9, 'not filled');
+-- a parent that moved: seen when its row is next written, or told as stale_key
+UPDATE diffs SET project_id = 21 WHERE id IN (5, 7);
+UPDATE commits SET sha = 'moved' WHERE diff_id = 5 AND place = 3;
+SELECT tableoid::regclass AS leaf, * FROM commits_new WHERE diff_id IN (1, 4, 5) ORDER BY diff_id, place;
+CALL migrate_ext.verify('commits');
+SELECT * FROM state;
+UPDATE commits SET sha = sha WHERE diff_id IN (5, 7);
+ALTER TABLE commits ENABLE ALWAYS TRIGGER "!migrate_ext_fill";
+CALL migrate_ext.verify('commits');
+SELECT * FROM state;
+
+-- a row without parent can't be carried over: it is named, and stops the swap
+ALTER TABLE commits DISABLE TRIGGER "!migrate_ext_fill";
+INSERT INTO commits VALUES (99, 1, 'no parent');
+ALTER TABLE commits ENABLE ALWAYS TRIGGER "!migrate_ext_fill";
+\set VERBOSITY sqlstate
+CALL migrate_ext.finalize('commits', '20 seconds');
+\set VERBOSITY default
+SELECT identity, sqlstate, message FROM migrate_ext.failed_rows WHERE migration = 'commits';
+INSERT INTO diffs VALUES (99, 22);
+SELECT * FROM commits WHERE diff_id = 99;
+
+-- there: its parent has come, and what failed is tried again
+CREATE TABLE before AS TABLE commits;
+CALL migrate_ext.finalize('commits', '30 seconds');
+SELECT tableoid::regclass AS leaf, count(*) FROM commits GROUP BY 1 ORDER BY 1;
+SELECT * FROM commits WHERE diff_id = 99;
+-- old rows of the original are as they were
+SELECT count(*) AS changed FROM (TABLE before EXCEPT TABLE commits_orig) x;
+UPDATE commits SET sha = 'swapped' WHERE diff_id = 8 AND place = 1;
+DELETE FROM commits WHERE diff_id = 8 AND place = 2;
+UPDATE commits SET project_id = 3 WHERE diff_id = 8 AND place = 3;
+INSERT INTO commits VALUES (8, 7, 'swapped', 15);
+\set VERBOSITY sqlstate
+INSERT INTO commits VALUES (9, 1, 'second', 1);
+\set VERBOSITY default
+SELECT * FROM commits_orig WHERE diff_id IN (8, 9) ORDER BY 1, 2;
+CALL migrate_ext.verify('commits');
+SELECT * FROM state;
+-- and back: written rows have brought their keys, the others lack them as before
+CALL migrate_ext.undo('commits', '30 seconds');
+SELECT count(*) FILTER (WHERE project_id IS NULL) AS without, count(*) FROM commits;
+SELECT count(*) AS changed FROM (TABLE before EXCEPT TABLE commits) x;
+INSERT INTO commits VALUES (8, 8, 'filled again') RETURNING *;
+CALL migrate_ext.verify('commits');
+SELECT * FROM state;
+CALL migrate_ext.cancel('commits');
+SELECT migrate_ext.forget('commits');
+
+-- two parents: the copy finds out, and the drain tells
+DROP VIEW state;
+TRUNCATE commits;
+ALTER TABLE diffs DROP CONSTRAINT diffs_pkey;
+INSERT INTO commits VALUES (1, 1, 'two parents', 0), (2, 1, 'one', NULL), (50, 1, 'none', NULL);
+UPDATE commits SET project_id = NULL;
+ALTER TABLE commits DISABLE TRIGGER "!migrate_ext_fill";
+UPDATE commits SET project_id = NULL;
+INSERT INTO diffs VALUES (1, 10);
+SELECT migrate_ext.partition_by_list('commits', 'project_id');
+CALL migrate_ext.run('commits');
+SELECT tableoid::regclass AS leaf, * FROM commits_new;
+SELECT identity, sqlstate, message FROM migrate_ext.failed_rows WHERE migration = 'commits' ORDER BY identity;
+CALL migrate_ext.cancel('commits');
+SELECT migrate_ext.forget('commits');
+
+-- rows without parent are left out, if one wants: in the original they stay
+DELETE FROM diffs WHERE id = 1 AND project_id = 10;
+SELECT migrate_ext.partition_by_hash('commits', 'project_id', 2, options => '{"on_null_key": "skip"}');
+CALL migrate_ext.run('commits');
+INSERT INTO commits VALUES (51, 1, 'live, none');
+SELECT rows_done, skipped, failed FROM migrate_ext.progress WHERE migration = 'commits';
+CALL migrate_ext.finalize('commits', '30 seconds');
+SELECT checked_rows, missing, extra, different, skipped, failed, stale_key FROM migrate_ext.verifications WHERE migration = 'commits';
+SELECT * FROM commits ORDER BY 1;
+SELECT * FROM commits_orig ORDER BY 1;
+CALL migrate_ext.undo('commits', '30 seconds');
+SELECT * FROM commits ORDER BY 1;
+-- and come in when their parent does
+INSERT INTO diffs VALUES (51, 7);
+UPDATE commits SET sha = 'live, one' WHERE diff_id = 51;
+SELECT * FROM commits_new ORDER BY 1;
+DELETE FROM diffs WHERE id = 51;
+UPDATE commits SET sha = 'live, none' WHERE diff_id = 51;
+SELECT * FROM commits_new ORDER BY 1;
+CALL migrate_ext.verify('commits');
+SELECT skipped, failed FROM migrate_ext.progress WHERE migration = 'commits';
+CALL migrate_ext.cancel('commits');
+SELECT migrate_ext.forget('commits');
+
+DROP SCHEMA derived_key CASCADE;
+DELETE FROM migrate_ext.sharding_key;
