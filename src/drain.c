@@ -24,7 +24,10 @@
  * the log is saved there; how it is told what has been drained is explained in
  * changelog_read.c.  Entries of one row within a batch are one piece of work.
  *
- * A row that doesn't fit goes to failed_rows, and its entry is deleted.  A batch
+ * A row that doesn't fit goes to failed_rows, and its entry is deleted.  What the
+ * target has of it is deleted as well: a stale row, of which nobody would know
+ * any more in which leaf it stands, is worse than a missing one.  (The original
+ * keeps its row: there is only one place, and foreign keys may point at it.)  A batch
  * that fails as a whole (an error that the mirror couldn't foresee, a foreign
  * key) is tried again with half the entries, down to the one that is to blame,
  * which is set aside in the same way.
@@ -196,7 +199,12 @@ drain_group(Drain *drain, LogEntry *entries, int count)
 	result = mirror_row(drain->mirror, count, values, isnull, false, GetActiveSnapshot(),
 						&refusal);
 	if (result == MIRROR_REFUSED)
+	{
 		set_aside(drain, values[0], refusal.sqlerrcode, refusal.message);
+		if (direction_of(drain->run->m) == DIRECTION_FORWARD)
+			mirror_remove(drain->mirror, count, values, isnull, GetActiveSnapshot());
+		drain->written = true;
+	}
 	else if (drain->have_failed)
 		failed_row_remove(drain->run->m->id, identity_of(drain, values[0]));
 	if (result == MIRROR_WRITTEN || refusal.displaced != NIL)
@@ -434,18 +442,22 @@ set_aside_first(Run *run, void *arg)
 	PushActiveSnapshot(GetLatestSnapshot());
 	drain_place_load(m->id, &place);
 	begin_pass(&place);
-	drain->log = m->log;
-	changelog_columns(m->log, &drain->columns);
+	begin_draining(drain);
 	if (changelog_read(m->log, &place, GetActiveSnapshot(), 1, &entries) == 1)
 	{
 		set_aside(drain, entries[0].values, work->error->sqlerrcode, work->error->message);
+		run_as_owner(run);
+		if (direction_of(m) == DIRECTION_FORWARD)
+			mirror_remove(drain->mirror, 1, &entries[0].values, &entries[0].isnull,
+						  GetActiveSnapshot());
+		run_as_self(run);
+		drain->written = true;
 		delete_entries(drain, entries, 1);
 		place.xid = entries[0].xid;
 		place.n = entries[0].n;
 		drain_place_save(m->id, &place);
-		event_add(m, "failed", NULL, "a row of %s.%s could not be carried over: %s",
-				  m->schema_name, m->table_name, work->error->message);
 	}
+	end_draining(drain);
 	PopActiveSnapshot();
 }
 

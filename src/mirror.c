@@ -418,6 +418,8 @@ find_wanted(Call *call, List *group, List *back_rows, List **wanted, MirrorRefus
 	ListCell   *cell;
 
 	*wanted = NIL;
+	if (call->remove)
+		return true;
 	foreach(cell, group)
 	{
 		Subject    *subject = lfirst(cell);
@@ -790,24 +792,46 @@ add_subject(Call *call, int nentries, const MirrorEntry *entries, bool all_leave
 	MemoryContextSwitchTo(old_context);
 }
 
+/* One subject, of entries as arrays. */
+static void
+add_row(Call *call, int nentries, Datum **values, bool **isnull, bool all_leaves)
+{
+	MirrorEntry *entries = MemoryContextAllocZero(call->mirror->call_context,
+												  nentries * sizeof(MirrorEntry));
+	int			i;
+
+	for (i = 0; i < nentries; i++)
+	{
+		entries[i].values = values[i];
+		entries[i].isnull = isnull[i];
+	}
+	add_subject(call, nentries, entries, all_leaves);
+}
+
 /* See mirror.h. */
 MirrorResult
 mirror_row(Mirror *mirror, int nentries, Datum **values, bool **isnull, bool all_leaves,
 		   Snapshot snapshot, MirrorRefusal *refusal)
 {
 	Call		call = {.mirror = mirror, .snapshot = snapshot, .refusal = refusal};
-	MirrorEntry *entries;
-	int			i;
 
 	begin_call(&call);
-	entries = MemoryContextAllocZero(mirror->call_context, nentries * sizeof(MirrorEntry));
-	for (i = 0; i < nentries; i++)
-	{
-		entries[i].values = values[i];
-		entries[i].isnull = isnull[i];
-	}
-	add_subject(&call, nentries, entries, all_leaves);
+	add_row(&call, nentries, values, isnull, all_leaves);
 	return run_call(&call);
+}
+
+/* See mirror.h.  What can't be looked for (no index) stays. */
+void
+mirror_remove(Mirror *mirror, int nentries, Datum **values, bool **isnull, Snapshot snapshot)
+{
+	MirrorRefusal ignored;
+	Call		call = {.mirror = mirror, .snapshot = snapshot, .refusal = &ignored,
+	.remove = true};
+
+	Assert(mirror->direction == DIRECTION_FORWARD);
+	begin_call(&call);
+	add_row(&call, nentries, values, isnull, false);
+	(void) run_call(&call);
 }
 
 bool

@@ -90,6 +90,14 @@ extern MirrorResult mirror_row(Mirror *mirror, int nentries, Datum **values, boo
 							   bool all_leaves, Snapshot snapshot, MirrorRefusal *refusal);
 
 /*
+ * Direction forward, drain: remove an identity that was refused from the
+ * target.  Its entries, which tell where its old row stands, are about to be
+ * deleted, and a later write would put the new row beside it.
+ */
+extern void mirror_remove(Mirror *mirror, int nentries, Datum **values, bool **isnull,
+						  Snapshot snapshot);
+
+/*
  * What a trigger saw: entries of the OLD and the NEW row; NULL for none.  Where
  * the identity changed, the back row of the old one becomes the new one's, if
  * it can.  front_leaf: where both rows stand (reverse), else InvalidOid.

@@ -143,6 +143,7 @@ typedef struct Call
 	Mirror	   *mirror;
 	Snapshot	snapshot;		/* or NULL */
 	Oid			front_leaf;
+	bool		remove;			/* as if there were no front row */
 	List	   *subjects;		/* all; those displaced are added */
 	int			done;			/* so many are dealt with */
 	List	   *slots;			/* with pins, to be dropped */

@@ -112,7 +112,8 @@ static void
 record_restart(Run *run, ErrorData *error)
 {
 	run_begin(run);
-	if (run->m && run->m->state < STATE_LIVE)
+	/* one of several helpers that found out is enough */
+	if (run->m && run->m->state < STATE_LIVE && !truncation_pending(run->m->id))
 	{
 		truncation_mark(run->m->id);
 		event_add(run->m, "restart", NULL, "%s", error->message);

@@ -51,6 +51,8 @@ extern StepResult golive_step(Run *run);
 /* live.c: what goes on while live and swapped: drain logged identities, statistics */
 extern StepResult live_step(Run *run);
 
+struct VerifyCounts;
+
 /* verify.c.  Returns through *counts; each range is a transaction of its own. */
 
 extern bool verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts);
