@@ -45,8 +45,8 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "errors.h"
-#include "miscadmin.h"
 #include "mirror.h"
+#include "miscadmin.h"
 #include "run.h"
 #include "stages.h"
 #include "storage/lmgr.h"
@@ -72,23 +72,23 @@
 /* A batch under way, in one transaction. */
 typedef struct Drain
 {
-	Run		   *run;
-	bool		live;
-	int			max;			/* entries to take */
+	Run *run;
+	bool live;
+	int max; /* entries to take */
 
 	/* what came of it */
-	int			count;			/* entries taken */
-	bool		more;			/* the pass isn't through */
+	int count; /* entries taken */
+	bool more; /* the pass isn't through */
 
 	/* within the transaction */
-	Oid			log;
-	LogColumns	columns;
-	Mirror	   *mirror;
-	MemoryContext context;		/* of one group */
-	TypeCacheEntry **types;		/* of the identity's columns */
-	bool		have_failed;	/* there are failed rows, which may be mended now */
-	int			failed;
-	bool		written;
+	Oid log;
+	LogColumns columns;
+	Mirror *mirror;
+	MemoryContext context;	/* of one group */
+	TypeCacheEntry **types; /* of the identity's columns */
+	bool have_failed;		/* there are failed rows, which may be mended now */
+	int failed;
+	bool written;
 } Drain;
 
 static Direction
@@ -106,13 +106,13 @@ direction_of(Migration *m)
 static void
 prepare_order(Drain *drain, Relation source)
 {
-	int			i;
+	int i;
 
 	drain->types = palloc(drain->columns.nidentity * sizeof(TypeCacheEntry *));
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(source),
-											  drain->columns.attnums[i] - 1);
+		Form_pg_attribute att =
+			TupleDescAttr(RelationGetDescr(source), drain->columns.attnums[i] - 1);
 
 		drain->types[i] = lookup_type_cache(att->atttypid, TYPECACHE_CMP_PROC_FINFO);
 	}
@@ -127,13 +127,13 @@ compare_entries(const void *a, const void *b, void *arg)
 {
 	const LogEntry *x = a;
 	const LogEntry *y = b;
-	Drain	   *drain = arg;
-	int			i;
+	Drain *drain = arg;
+	int i;
 
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
 		TypeCacheEntry *type = drain->types[i];
-		int			result = 0;
+		int result = 0;
 
 		if (OidIsValid(type->cmp_proc_finfo.fn_oid))
 			result = DatumGetInt32(FunctionCall2Coll(&type->cmp_proc_finfo, C_COLLATION_OID,
@@ -149,7 +149,7 @@ compare_entries(const void *a, const void *b, void *arg)
 static bool
 same_identity(Drain *drain, LogEntry *a, LogEntry *b)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
@@ -184,20 +184,19 @@ set_aside(Drain *drain, Datum *values, int sqlerrcode, const char *message)
 static void
 drain_group(Drain *drain, LogEntry *entries, int count)
 {
-	Datum	  **values = palloc(count * sizeof(Datum *));
-	bool	  **isnull = palloc(count * sizeof(bool *));
+	Datum **values = palloc(count * sizeof(Datum *));
+	bool **isnull = palloc(count * sizeof(bool *));
 	MirrorRefusal refusal;
 	MirrorResult result;
-	ListCell   *cell;
-	int			i;
+	ListCell *cell;
+	int i;
 
 	for (i = 0; i < count; i++)
 	{
 		values[i] = entries[i].values;
 		isnull[i] = entries[i].isnull;
 	}
-	result = mirror_row(drain->mirror, count, values, isnull, false, GetActiveSnapshot(),
-						&refusal);
+	result = mirror_row(drain->mirror, count, values, isnull, false, GetActiveSnapshot(), &refusal);
 	if (result == MIRROR_REFUSED)
 	{
 		set_aside(drain, values[0], refusal.sqlerrcode, refusal.message);
@@ -209,7 +208,7 @@ drain_group(Drain *drain, LogEntry *entries, int count)
 		failed_row_remove(drain->run->m->id, identity_of(drain, values[0]));
 	if (result == MIRROR_WRITTEN || refusal.displaced != NIL)
 		drain->written = true;
-	foreach(cell, refusal.displaced)
+	foreach (cell, refusal.displaced)
 	{
 		MirrorDisplaced *displaced = lfirst(cell);
 
@@ -221,8 +220,8 @@ static void
 drain_groups(Drain *drain, LogEntry *entries, int count)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(drain->context);
-	int			first;
-	int			next;
+	int first;
+	int next;
 
 	for (first = 0; first < count; first = next)
 	{
@@ -241,8 +240,8 @@ drain_groups(Drain *drain, LogEntry *entries, int count)
 static void
 delete_entries(Drain *drain, LogEntry *entries, int count)
 {
-	Relation	log = table_open(drain->log, RowExclusiveLock);
-	int			i;
+	Relation log = table_open(drain->log, RowExclusiveLock);
+	int i;
 
 	for (i = 0; i < count; i++)
 		simple_table_tuple_delete(log, &entries[i].tid, GetActiveSnapshot());
@@ -261,8 +260,8 @@ delete_entries(Drain *drain, LogEntry *entries, int count)
 static void
 lock_tables(Drain *drain)
 {
-	Migration  *m = drain->run->m;
-	bool		forward = direction_of(m) == DIRECTION_FORWARD;
+	Migration *m = drain->run->m;
+	bool forward = direction_of(m) == DIRECTION_FORWARD;
 
 	if (drain->live)
 		run_limit_lock_waits(drain->run);
@@ -277,15 +276,15 @@ lock_tables(Drain *drain)
 static void
 begin_draining(Drain *drain)
 {
-	Migration  *m = drain->run->m;
-	Relation	source = table_open(m->source, AccessShareLock);
+	Migration *m = drain->run->m;
+	Relation source = table_open(m->source, AccessShareLock);
 
 	drain->log = m->log;
 	changelog_columns(m->log, &drain->columns);
 	prepare_order(drain, source);
 	table_close(source, NoLock);
-	drain->context = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext drain",
-										   ALLOCSET_DEFAULT_SIZES);
+	drain->context =
+		AllocSetContextCreate(CurrentMemoryContext, "migrate_ext drain", ALLOCSET_DEFAULT_SIZES);
 	drain->have_failed = failed_row_count(m->id) > 0;
 	run_as_owner(drain->run);
 	drain->mirror = mirror_open(m, direction_of(m));
@@ -295,7 +294,7 @@ begin_draining(Drain *drain)
 static void
 end_draining(Drain *drain)
 {
-	Migration  *m = drain->run->m;
+	Migration *m = drain->run->m;
 
 	mirror_close(drain->mirror);
 	MemoryContextDelete(drain->context);
@@ -313,8 +312,8 @@ end_draining(Drain *drain)
 static int
 drain_entries(Drain *drain, DrainPlace *place, int max)
 {
-	LogEntry   *entries;
-	int			count = changelog_read(drain->log, place, GetActiveSnapshot(), max, &entries);
+	LogEntry *entries;
+	int count = changelog_read(drain->log, place, GetActiveSnapshot(), max, &entries);
 
 	drain->more = count == max;
 	if (count == 0)
@@ -348,8 +347,8 @@ static bool
 is_worth_saving(DrainPlace *place, bool began_here, int count)
 {
 	return count > 0 || !began_here || place->done == NULL ||
-		changelog_snapshot_xmax(place->pass) >
-		changelog_snapshot_xmax(place->done) + DRAIN_SAVE_EVERY;
+		   changelog_snapshot_xmax(place->pass) >
+			   changelog_snapshot_xmax(place->done) + DRAIN_SAVE_EVERY;
 }
 
 static void
@@ -365,10 +364,10 @@ end_pass(DrainPlace *place)
 static void
 drain_batch(Run *run, void *arg)
 {
-	Drain	   *drain = arg;
-	Migration  *m = run->m;
-	DrainPlace	place;
-	bool		began_here;
+	Drain *drain = arg;
+	Migration *m = run->m;
+	DrainPlace place;
+	bool began_here;
 
 	lock_tables(drain);
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -400,9 +399,9 @@ drain_batch(Run *run, void *arg)
 /* What an attempt that failed means. */
 typedef enum Failure
 {
-	FAILURE_LOCK,				/* later */
-	FAILURE_ROW,				/* one of the entries is to blame, perhaps */
-	FAILURE_OTHER				/* up to the caller */
+	FAILURE_LOCK, /* later */
+	FAILURE_ROW,  /* one of the entries is to blame, perhaps */
+	FAILURE_OTHER /* up to the caller */
 } Failure;
 
 static Failure
@@ -424,19 +423,19 @@ classify(ErrorData *error)
 
 typedef struct SetAside
 {
-	Drain	   *drain;
-	ErrorData  *error;
+	Drain *drain;
+	ErrorData *error;
 } SetAside;
 
 /* The body of an attempt: give up the one entry that a batch fails with. */
 static void
 set_aside_first(Run *run, void *arg)
 {
-	SetAside   *work = arg;
-	Drain	   *drain = work->drain;
-	Migration  *m = run->m;
-	DrainPlace	place;
-	LogEntry   *entries;
+	SetAside *work = arg;
+	Drain *drain = work->drain;
+	Migration *m = run->m;
+	DrainPlace place;
+	LogEntry *entries;
 
 	lock_tables(drain);
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -468,20 +467,20 @@ set_aside_first(Run *run, void *arg)
 static StepResult
 drain_narrowing(Run *run, bool live)
 {
-	int			max = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
-	int			full = max;
+	int max = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
+	int full = max;
 
 	for (;;)
 	{
-		Drain		drain = {.run = run, .live = live, .max = max};
-		SetAside	blame = {&drain};
-		ErrorData  *error = NULL;
+		Drain drain = {.run = run, .live = live, .max = max};
+		SetAside blame = {&drain};
+		ErrorData *error = NULL;
 
 		if (run_attempt(run, drain_batch, &drain, &error))
 		{
 			if (max == full || !drain.more)
 				return drain.count > 0 || drain.more ? STEP_MORE : STEP_WAIT;
-			continue;			/* what fails is still ahead */
+			continue; /* what fails is still ahead */
 		}
 		if (classify(error) == FAILURE_LOCK)
 			return STEP_WAIT;
@@ -511,7 +510,7 @@ drain_narrowing(Run *run, bool live)
 StepResult
 drain_step(Run *run, bool live)
 {
-	bool		pending;
+	bool pending;
 
 	run_report(run, "draining the change log");
 	if (live)
@@ -533,14 +532,14 @@ drain_step(Run *run, bool live)
 int64
 drain_rest(Run *run)
 {
-	Drain		drain = {.run = run, .live = run->m->state >= STATE_LIVE};
-	DrainPlace	place;
-	int64		total = 0;
+	Drain drain = {.run = run, .live = run->m->state >= STATE_LIVE};
+	DrainPlace place;
+	int64 total = 0;
 
 	drainer_lock(run->m->id);
 	PushActiveSnapshot(GetLatestSnapshot());
 	drain_place_load(run->m->id, &place);
-	place.pass = NULL;			/* all of it, in a pass of its own */
+	place.pass = NULL; /* all of it, in a pass of its own */
 	begin_pass(&place);
 	begin_draining(&drain);
 	do

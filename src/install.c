@@ -93,6 +93,7 @@ install_body(Run *run, void *arg)
 	Migration  *m = run->m;
 
 	lock_front(run);
+	guard_check_source(m);
 	LockRelationOid(m->target, RowExclusiveLock);
 	changelog_create(m);
 	record_horizon(m);
@@ -164,6 +165,7 @@ restart_body(Run *run, void *arg)
 	Migration  *m = run->m;
 
 	lock_front(run);
+	guard_check_source(m);
 	run_as_owner(run);
 	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
 	drop_target_indexes(m);
@@ -197,7 +199,12 @@ mend_body(Run *run, void *arg)
 
 	lock_front(run);
 	if (m->state == STATE_SWAPPED)
+	{
+		/* somebody may have dropped the original's trigger, or enabled it again */
+		sync_trigger_set(m, SYNC_WRITE_THROUGH);
+		sync_trigger_flip(m, DIRECTION_REVERSE);
 		sync_trigger_prepare_reverse(m);
+	}
 	else
 		sync_trigger_set(m, SYNC_WRITE_THROUGH);
 	m->tainted = true;			/* until a clean verification */

@@ -234,6 +234,9 @@ relinfo_check_source(Oid relid)
  * ------------------------------------------------------------------------
  */
 
+/* In a target's shape, before the OIDs of its leaves. */
+#define SHAPE_LEAVES "leaves"
+
 char *
 relinfo_shape(Oid relid)
 {
@@ -266,11 +269,114 @@ relinfo_target_shape(Oid target)
 	ListCell *lc;
 
 	initStringInfo(&shape);
-	appendStringInfo(&shape, "%sleaves", relinfo_shape(target));
+	appendStringInfo(&shape, "%s" SHAPE_LEAVES, relinfo_shape(target));
 	list_sort(leaves, list_oid_cmp);
 	foreach (lc, leaves)
 		appendStringInfo(&shape, " %u", lfirst_oid(lc));
 	return shape.data;
+}
+
+/* The line of a shape that speaks of this column, or NULL. */
+static const char *
+shape_line(const char *shape, long attnum)
+{
+	while (shape != NULL && *shape != '\0')
+	{
+		if (strtol(shape, NULL, 10) == attnum)
+			return shape;
+		shape = strchr(shape, '\n');
+		shape = shape != NULL ? shape + 1 : NULL;
+	}
+	return NULL;
+}
+
+/* The name in such a line; a quoted one may contain blanks. */
+static char *
+shape_column(const char *line)
+{
+	const char *name = strchr(line, ' ') + 1;
+	const char *end = name;
+	bool quoted = false;
+
+	while (*end != '\0' && (quoted || *end != ' '))
+		quoted ^= *end++ == '"';
+	return pnstrdup(name, end - name);
+}
+
+static void
+append_change(StringInfo changes, const char *kind, const char *name, const char *change)
+{
+	appendStringInfo(changes, "%s%s %s %s", changes->len > 0 ? ", " : "", kind, name, change);
+}
+
+/* Columns of "these" that "others" doesn't have; both: or has in another way. */
+static void
+compare_columns(StringInfo changes, const char *these, const char *others, const char *change,
+				bool both)
+{
+	const char *line = these;
+
+	while (line != NULL && *line >= '0' && *line <= '9')
+	{
+		const char *other = shape_line(others, strtol(line, NULL, 10));
+		size_t len = strcspn(line, "\n") + 1;
+
+		if (other == NULL)
+			append_change(changes, "column", shape_column(line), change);
+		else if (both && strncmp(line, other, len) != 0)
+			append_change(changes, "column", shape_column(line), "was changed");
+		line = strchr(line, '\n');
+		line = line != NULL ? line + 1 : NULL;
+	}
+}
+
+static List *
+shape_leaves(const char *shape)
+{
+	const char *place = strstr(shape, SHAPE_LEAVES);
+	List *leaves = NIL;
+	char *end;
+	Oid leaf;
+
+	if (place == NULL)
+		return NIL;
+	place += strlen(SHAPE_LEAVES);
+	while ((leaf = (Oid) strtoul(place, &end, 10)) != InvalidOid)
+	{
+		leaves = lappend_oid(leaves, leaf);
+		place = end;
+	}
+	return leaves;
+}
+
+static void
+compare_leaves(StringInfo changes, List *these, List *others, const char *change)
+{
+	ListCell *lc;
+
+	foreach (lc, list_difference_oid(these, others))
+	{
+		char *name = get_rel_name(lfirst_oid(lc));
+
+		if (name != NULL)
+			append_change(changes, "partition", quote_identifier(name), change);
+		else
+			append_change(changes, "partition", psprintf("with OID %u", lfirst_oid(lc)),
+						  "was dropped");
+	}
+}
+
+char *
+relinfo_shape_difference(const char *was, const char *is)
+{
+	StringInfoData changes;
+
+	initStringInfo(&changes);
+	compare_columns(&changes, was, is, "is gone", true);
+	compare_columns(&changes, is, was, "is new", false);
+	compare_leaves(&changes, shape_leaves(was), shape_leaves(is), "is gone");
+	compare_leaves(&changes, shape_leaves(is), shape_leaves(was), "is new");
+	return changes.data;
 }
 
 /* ------------------------------------------------------------------------

@@ -45,6 +45,8 @@ extern char *relinfo_shape(Oid relid);
 
 /* relinfo_shape() of the target plus the OIDs of its leaves, sorted. */
 extern char *relinfo_target_shape(Oid target);
+/* What has changed from one shape to another, for people: "column a is gone, ..." */
+extern char *relinfo_shape_difference(const char *was, const char *is);
 
 /* Leaves (relkind r) below a partitioned table, in bound order; List of Oid. */
 extern List *relinfo_leaves(Oid target);

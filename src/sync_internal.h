@@ -19,18 +19,19 @@
 typedef struct SyncTable
 {
 	/* hash key */
-	int64		migration_id;
-	Oid			relid;
-	Direction	direction;
+	int64 migration_id;
+	Oid relid;
+	Direction direction;
 
-	bool		valid;			/* false: look again */
-	bool		usable;			/* false: do nothing */
-	bool		warned;			/* once a session is enough */
-	bool		log_fits;		/* values may be put into the log */
-	MemoryContext context;		/* of what follows */
-	Migration  *m;
-	LogColumns	columns;
-	AttrNumber *attnums;		/* of relid, by column of the log; 0: not there */
+	bool valid;			   /* false: something has changed, look again */
+	bool loaded;		   /* false: so far, looking has failed */
+	bool usable;		   /* false: do nothing */
+	bool warned;		   /* once a session is enough */
+	bool log_fits;		   /* values may be put into the log */
+	MemoryContext context; /* of what follows */
+	Migration *m;
+	LogColumns columns;
+	AttrNumber *attnums; /* of relid, by column of the log; 0: not there */
 } SyncTable;
 
 /*
