@@ -139,7 +139,8 @@ BEGIN
 END $$;
 CREATE TRIGGER "a before" BEFORE INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION pg_temp.change();
 CREATE TRIGGER "  first" AFTER INSERT OR UPDATE ON t FOR EACH ROW EXECUTE FUNCTION pg_temp.again();
-CREATE CONSTRAINT TRIGGER deferred AFTER INSERT OR UPDATE ON t DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION pg_temp.again();
+CREATE CONSTRAINT TRIGGER deferred AFTER INSERT OR UPDATE ON t DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.v NOT LIKE '%+') EXECUTE FUNCTION pg_temp.again();
 SELECT migrate_ext.partition_by_list('t', 'k');
 CALL migrate_ext.run('t', 'logging');
 UPDATE t SET v = 'logging' WHERE id IN (1, 3);
@@ -176,7 +177,6 @@ COMMIT;
 CALL migrate_ext.run('t');
 SELECT state, paused, pause_reason FROM migrate_ext.migrations WHERE migration = 't';
 ALTER TABLE t DROP COLUMN later;
-SELECT migrate_ext.pause('t');
 CALL migrate_ext.cancel('t');
 SELECT migrate_ext.forget('t');
 SELECT migrate_ext.partition_by_hash('t', 'id', 2);
@@ -198,7 +198,7 @@ ALTER TABLE t DROP COLUMN later;
 SELECT migrate_ext.partition_by_hash('t', 'id', 2);
 CALL migrate_ext.run('t');
 CALL migrate_ext.finalize('t');
--- swapped: on the partitioned table, and on the original
+-- swapped
 BEGIN;
 UPDATE t SET v = 'before' WHERE id = 1;
 ALTER TABLE t ADD COLUMN later integer DEFAULT 7;
@@ -207,8 +207,7 @@ COMMIT;
 INSERT INTO t VALUES (12, 2, 'new', 9);
 BEGIN;
 UPDATE t SET v = 'before' WHERE id = 3;
-ALTER TABLE t_orig ALTER COLUMN v SET STATISTICS 10;
-CREATE INDEX ON t_orig (v);
+CREATE INDEX ON t (v);
 UPDATE t SET v = 'after' WHERE id = 3;
 COMMIT;
 CALL migrate_ext.undo('t');

@@ -164,6 +164,26 @@ join_extension(Oid log)
 	recordDependencyOn(&table, &extension, DEPENDENCY_EXTENSION);
 }
 
+/*
+ * ALTER TABLE migrate_ext.log_1 ALTER c1 SET STATISTICS 0, ALTER c3 ...
+ *
+ * Nobody plans with them, and to gather them would call functions of the types'
+ * owners (a range's subtype_diff) as the owner of the log, a superuser.
+ */
+static char *
+statistics_statement(const char *name, LogColumns *columns)
+{
+	StringInfoData sql;
+	int i;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER TABLE %s", name);
+	for (i = 0; i < columns->natts; i++)
+		appendStringInfo(&sql, "%s ALTER c%d SET STATISTICS 0", i > 0 ? "," : "",
+						 columns->attnums[i]);
+	return sql.data;
+}
+
 static bool
 log_fits(Oid log, LogColumns *wanted)
 {
@@ -200,6 +220,7 @@ changelog_create(Migration *m)
 		changelog_drop(m);
 	}
 	(void) sql_run("%s", create_statement(m, name, columns));
+	(void) sql_run("%s", statistics_statement(name, columns));
 	(void) sql_run("COMMENT ON TABLE %s IS %s", name,
 				   quote_literal_cstr(psprintf("rows of %s.%s changed since its migration began",
 											   m->schema_name, m->table_name)));

@@ -495,11 +495,9 @@ columns_build(Migration *m, Direction direction)
 	map->expr = palloc0(map->natts * sizeof(Node *));
 
 	/* settings are pinned too: search_path decides what a function's name means */
-	if (builder.expressions != NULL)
-		user_switch_owner(&save, m->owner);
+	user_switch_owner(&save, m->owner);
 	map_all(&builder);
-	if (builder.expressions != NULL)
-		user_switch_back(&save);
+	user_switch_back(&save);
 
 	table_close(builder.to, NoLock);
 	table_close(builder.from, NoLock);

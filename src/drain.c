@@ -444,8 +444,9 @@ set_aside_first(Run *run, void *arg)
 	begin_draining(drain);
 	if (changelog_read(m->log, &place, GetActiveSnapshot(), 1, &entries) == 1)
 	{
-		set_aside(drain, entries[0].values, work->error->sqlerrcode, work->error->message);
+		/* a type may have a cast to json of the owner's making */
 		run_as_owner(run);
+		set_aside(drain, entries[0].values, work->error->sqlerrcode, work->error->message);
 		if (direction_of(m) == DIRECTION_FORWARD)
 			mirror_remove(drain->mirror, 1, &entries[0].values, &entries[0].isnull,
 						  GetActiveSnapshot());

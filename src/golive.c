@@ -40,7 +40,7 @@ golive_body(Run *run, void *arg)
 	LockRelationOid(m->source, ShareRowExclusiveLock);
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
-	*too_many = changelog_count(m->log, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
+	*too_many = changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
 	if (*too_many)
 		return;
 	(void) drain_rest(run);

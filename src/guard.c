@@ -109,6 +109,25 @@ check_shapes(Migration *m)
 				 hint_changed(m)));
 }
 
+/*
+ * Not tampered with, but moved on: somebody's swap() committed, or the trigger
+ * was put right, while we waited for the lock with what we had loaded before.
+ * The step is then to be made again.
+ */
+static void
+check_moved_on(Migration *m)
+{
+	Migration  *now = catalog_load(m->id, false);
+
+	if (now != NULL && (now->state != m->state || now->trigger_xmin != m->trigger_xmin))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("migration \"%s\" has changed meanwhile", m->name),
+				 errdetail("It was in state %s and is in state %s.", state_name(m->state),
+						   state_name(now->state)),
+				 errhint("Try again.")));
+}
+
 void
 guard_check(Migration *m)
 {
@@ -126,6 +145,8 @@ guard_check(Migration *m)
 						 m->state == STATE_SWAPPED ? "complete" : "cancel")));
 	check_restart(m);
 	problem = sync_trigger_problem(m);
+	if (problem)
+		check_moved_on(m);
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_TAMPERED),

@@ -538,6 +538,11 @@ mirror_change(Mirror *mirror, const MirrorEntry *old_entry, const MirrorEntry *n
 void
 mirror_begin_statement(Mirror *mirror)
 {
+	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+
+	/* what is deferred could not be fired as the owner, restricted as we are */
+	immediate->deferred = false;
+	AfterTriggerSetState(immediate);
 	AfterTriggerBeginQuery();
 }
 

@@ -232,8 +232,8 @@ same_source_identity(Mirror *mirror, const Datum *a, const Datum *b)
 		ScanKey key = &place->keys[i];
 		int position = place->key_position[i];
 
-		if (!DatumGetBool(FunctionCall2Coll(&key->sk_func, key->sk_collation, a[position],
-											b[position])))
+		if (!DatumGetBool(
+				FunctionCall2Coll(&key->sk_func, key->sk_collation, a[position], b[position])))
 			return false;
 	}
 	return true;

@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
@@ -29,11 +30,13 @@
 #include "miscadmin.h"
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
+#include "run.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* Like table_open, but 42P01 without internals if the relation is gone. */
 static Relation
@@ -385,6 +388,27 @@ relinfo_shape_difference(const char *was, const char *is)
  */
 
 /*
+ * The partitions of a partitioned table.  Building the descriptor evaluates
+ * what is constant in the expressions of the partition key, functions of the
+ * owner's included: as the owner, then.
+ */
+static PartitionDesc
+partitions(Relation rel)
+{
+	Oid owner = rel->rd_rel->relowner;
+	bool is_owner = GetUserId() == owner && InSecurityRestrictedOperation();
+	PartitionDesc desc;
+	UserSwitch save;
+
+	if (!is_owner)
+		user_switch_owner(&save, owner);
+	desc = RelationGetPartitionDesc(rel, false);
+	if (!is_owner)
+		user_switch_back(&save);
+	return desc;
+}
+
+/*
  * A partition whose detaching is under way is still a leaf: it holds rows
  * until the last query that sees them there is gone.
  */
@@ -402,7 +426,7 @@ collect_leaves(Oid relid, List *leaves)
 	rel = open_relation(relid);
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
-		desc = RelationGetPartitionDesc(rel, false);
+		desc = partitions(rel);
 		for (i = 0; i < desc->nparts; i++)
 			leaves = collect_leaves(desc->oids[i], leaves);
 	}
@@ -435,4 +459,30 @@ relinfo_relfilenode(Oid relid)
 
 	table_close(rel, AccessShareLock);
 	return node;
+}
+
+int64
+relinfo_rows(Oid relid, int64 limit)
+{
+	Relation rel = open_relation(relid);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	int64 rows = 0;
+
+	if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
+	{
+		slot = table_slot_create(rel, NULL);
+		scan = table_beginscan(rel, snapshot, 0, NULL);
+		while (rows < limit && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			CHECK_FOR_INTERRUPTS();
+			rows++;
+		}
+		table_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return rows;
 }

@@ -55,4 +55,11 @@ extern List *relinfo_leaves(Oid target);
 extern BlockNumber relinfo_blocks(Oid relid);
 extern Oid	relinfo_relfilenode(Oid relid);
 
+/*
+ * Rows of one table (of a partitioned one: none) that the latest snapshot sees,
+ * up to a limit.  No query is planned for it, so that it may be asked with any
+ * rights: planning evaluates what is constant in index expressions.
+ */
+extern int64 relinfo_rows(Oid relid, int64 limit);
+
 #endif

@@ -124,7 +124,10 @@ check_stable(Migration *m, Direction direction, const SwapRequest *request, Stri
 		(request->older == NULL || request->stable != U64FromFullTransactionId(m->stable_xid)))
 	{
 		char *older = snapshots_capture(m->stable_xid);
+		char *standbys = snapshots_of_standbys(m->stable_xid);
 
+		if (standbys != NULL)
+			add_missing(missing, psprintf("Older snapshots on standbys: %s.", standbys));
 		if (*older != '\0')
 			add_missing(missing, psprintf("Transactions with older snapshots: %s.",
 										  snapshots_describe(older)));

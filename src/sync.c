@@ -47,8 +47,10 @@
 #include "sync_internal.h"
 #include "sync_trigger.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_log);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_write_through);
@@ -546,6 +548,27 @@ is_reverse_in_force(SyncTable *table)
 	return result;
 }
 
+/*
+ * The target was written, and is not what the application uses.  That is the
+ * writer's own business, unless the tables were swapped back under this very
+ * statement, one that names a partition and so waited only here: its rows would
+ * be in none but the table that nobody reads any more.
+ */
+void
+sync_check_late(SyncTable *table)
+{
+	Migration *m = table->valid ? table->m : catalog_load_latest(table->migration_id);
+
+	if (m != NULL && m->state == STATE_LIVE && TransactionIdIsNormal(m->trigger_xmin) &&
+		XidInMVCCSnapshot(m->trigger_xmin, GetActiveSnapshot()))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to a swap of tables"),
+						errdetail("The partitioned table of migration \"%s\" was swapped back "
+								  "while this statement wrote to partition \"%s\".",
+								  m->name, get_rel_name(table->relid)),
+						errhint("Write to the table, not to a partition of it.")));
+}
+
 /* ------------------------------------------------------------------------
  * Entry points
  * ------------------------------------------------------------------------
@@ -576,7 +599,11 @@ migrate_ext_sync_reverse(PG_FUNCTION_ARGS)
 {
 	SyncTable *table = sync_table(fcinfo, DIRECTION_REVERSE, true);
 
-	if (table != NULL && is_reverse_in_force(table))
+	if (table == NULL)
+		return PointerGetDatum(NULL);
+	if (is_reverse_in_force(table))
 		write_change(table, (TriggerData *) fcinfo->context);
+	else
+		sync_check_late(table);
 	return PointerGetDatum(NULL);
 }

@@ -44,6 +44,12 @@ extern SyncTable *sync_table(FunctionCallInfo fcinfo, Direction direction, bool 
 /* Say once in a session that rows of this table are not carried over. */
 extern void sync_warn(SyncTable *table, const char *reason);
 
+/*
+ * The target was written while forward is in force: 40001 if that was not so
+ * when the statement began.
+ */
+extern void sync_check_late(SyncTable *table);
+
 extern void sync_cache_init(void);
 
 /* sync.c: close what is open for this migration; an error if it is in use. */

@@ -39,6 +39,7 @@
 #include "catalog.h"
 #include "relinfo.h"
 #include "reverse.h"
+#include "run.h"
 #include "sqlgen.h"
 #include "sync_trigger.h"
 
@@ -238,6 +239,16 @@ reverse_problem(Migration *m)
 	return NULL;
 }
 
+static Oid
+relation_owner(Oid relid)
+{
+	Relation rel = table_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
 static void
 make_truncate_trigger(Migration *m, Oid relid)
 {
@@ -264,17 +275,24 @@ sync_trigger_prepare_reverse(Migration *m)
 	List *leaves = relinfo_leaves(m->target);
 	bool complete = is_in_place(m->target, REVERSE_TRIGGER_NAME, m->id);
 	ListCell *cell;
+	UserSwitch user;
 
 	foreach (cell, leaves)
 		complete = complete && is_in_place(lfirst_oid(cell), REVERSE_TRIGGER_NAME, m->id);
 	if (!complete)
 	{
-		/* made on the leaves as well, and on those that come later */
+		/*
+		 * Made on the leaves as well, and on those that come later.  Looking for
+		 * them evaluates what is constant in the partition key's expressions:
+		 * as the owner, who may do all this himself.
+		 */
+		user_switch_owner(&user, relation_owner(m->target));
 		(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRIGGER_NAME "\""
 					   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
 					   " EXECUTE FUNCTION migrate_ext.sync_reverse('" INT64_FORMAT "')",
 					   table, m->id);
 		(void) sql_run("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"", table);
+		user_switch_back(&user);
 	}
 	make_truncate_trigger(m, m->target);
 	foreach (cell, leaves)

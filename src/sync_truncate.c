@@ -103,13 +103,14 @@ execute_latest(const char *sql)
 static void
 delete_partition_rows(Migration *m, Oid leaf)
 {
-	char *constraint =
-		sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')", leaf);
 	char *original = sql_relation(m->source);
 	UserSwitch user;
+	char *constraint;
 	char *sql;
 
 	user_switch_owner(&user, m->owner);
+	constraint =
+		sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')", leaf);
 	sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
 				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s) x"
 				   " WHERE %s))",
@@ -170,7 +171,10 @@ migrate_ext_sync_reverse_truncate(PG_FUNCTION_ARGS)
 		return PointerGetDatum(NULL);
 	whole = RelationGetRelid(trigger->tg_relation) == table->m->target;
 	if (!open_original(table->m, whole ? AccessExclusiveLock : RowExclusiveLock))
+	{
+		sync_check_late(table);
 		return PointerGetDatum(NULL);
+	}
 	sync_release();
 	if (whole)
 		truncate_table(table->m, table->m->source, true);
