@@ -93,3 +93,10 @@ SELECT identity, message FROM migrate_ext.failed_rows WHERE migration = 'late';
 CALL migrate_ext.cancel('late');
 SELECT migrate_ext.forget('late');
 DROP TABLE late, parent;
+
+-- The key that names a row must have one order on both sides.
+CREATE TABLE ordered (id text COLLATE "C" PRIMARY KEY, k int NOT NULL);
+CREATE TABLE ordered_new (id text COLLATE "POSIX" NOT NULL, k int NOT NULL) PARTITION BY LIST (k);
+CREATE TABLE ordered_p PARTITION OF ordered_new DEFAULT;
+SELECT migrate_ext.create_migration('ordered', 'ordered_new');
+DROP TABLE ordered, ordered_new;

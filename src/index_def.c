@@ -191,10 +191,10 @@ static void
 pull_stored_attnums(Relation index, AttrNumber attribute, Bitmapset **attnums)
 {
 	bool isnull;
-	Datum text = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, attribute, &isnull);
+	Datum stored = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, attribute, &isnull);
 
 	if (!isnull)
-		pull_varattnos(stringToNode(TextDatumGetCString(text)), 1, attnums);
+		pull_varattnos(stringToNode(TextDatumGetCString(stored)), 1, attnums);
 }
 
 /* Has the target all columns that the source's index reads? */
