@@ -222,8 +222,8 @@ changelog_create(Migration *m)
 	(void) sql_run("%s", create_statement(m, name, columns));
 	(void) sql_run("%s", statistics_statement(name, columns));
 	(void) sql_run("COMMENT ON TABLE %s IS %s", name,
-				   quote_literal_cstr(psprintf("rows of %s.%s changed since its migration began",
-											   m->schema_name, m->table_name)));
+				   quote_literal_cstr(psprintf("rows of %s changed since its migration began",
+											   sql_qualified(m->schema_name, m->table_name))));
 	m->log = get_relname_relid(base, schema);
 	join_extension(m->log);
 	CommandCounterIncrement();

@@ -174,7 +174,7 @@ complete_body(Run *run, void *arg)
 		drop_table(m, m->source);
 	else if (table_exists(m->source))
 		tell_original(m, pending);
-	state_change(m, STATE_COMPLETED, "%s.%s is completed%s", m->schema_name, m->table_name,
+	state_change(m, STATE_COMPLETED, "%s is completed%s", sql_qualified(m->schema_name, m->table_name),
 				 request->drop_original ? ", the original dropped" : "");
 }
 
@@ -200,7 +200,7 @@ cancel_body(Run *run, void *arg)
 	drop_sync(m);
 	if (m->made_target)
 		drop_table(m, m->target);
-	state_change(m, STATE_CANCELLED, "%s.%s is cancelled%s", m->schema_name, m->table_name,
+	state_change(m, STATE_CANCELLED, "%s is cancelled%s", sql_qualified(m->schema_name, m->table_name),
 				 table_exists(m->source) ? ": the table is as it was before" : "");
 }
 

@@ -48,6 +48,7 @@
 #include "mirror.h"
 #include "miscadmin.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "storage/lmgr.h"
 #include "utils/datum.h"
@@ -299,8 +300,8 @@ end_draining(Drain *drain)
 	mirror_close(drain->mirror);
 	MemoryContextDelete(drain->context);
 	if (drain->failed > 0)
-		event_add(m, "failed", NULL, "%d rows of %s.%s could not be carried over", drain->failed,
-				  m->schema_name, m->table_name);
+		event_add(m, "failed", NULL, "%d rows of %s could not be carried over", drain->failed,
+				  sql_qualified(m->schema_name, m->table_name));
 	if (drain->live && drain->written)
 		catalog_save_stable(m);
 }

@@ -20,6 +20,7 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "state.h"
 #include "sync_trigger.h"
@@ -47,8 +48,8 @@ golive_body(Run *run, void *arg)
 	sync_trigger_set(m, SYNC_WRITE_THROUGH);
 	catalog_save_stable(m);
 	ME_DEBUG_POINT("golive_before_commit");
-	state_change(m, STATE_LIVE, "%s.%s is live: the target equals the source in every new snapshot",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LIVE, "%s is live: the target equals the source in every new snapshot",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 StepResult

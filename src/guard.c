@@ -20,6 +20,7 @@
 #include "catalog.h"
 #include "errors.h"
 #include "relinfo.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "sync_trigger.h"
 
@@ -31,13 +32,13 @@ check_restart(Migration *m)
 	if (truncation_pending(m->id))
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s.%s was truncated: the copy starts over",
-						m->schema_name, m->table_name)));
+				 errmsg("table %s was truncated: the copy starts over",
+						sql_qualified(m->schema_name, m->table_name))));
 	if (m->state <= STATE_COPYING && relinfo_relfilenode(m->source) != m->relfilenode)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s.%s was rewritten: the copy starts over",
-						m->schema_name, m->table_name)));
+				 errmsg("table %s was rewritten: the copy starts over",
+						sql_qualified(m->schema_name, m->table_name))));
 }
 
 /*

@@ -61,8 +61,8 @@ lock_front(Run *run)
 static FullTransactionId
 oldest_running(void)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
 	TransactionId xmin = GetLatestSnapshot()->xmin;
+	FullTransactionId next = ReadNextFullTransactionId();	/* so not below xmin */
 	uint32		epoch = EpochFromFullTransactionId(next);
 
 	/* xmin precedes next: where it is numerically above, the counter wrapped between */
@@ -98,8 +98,8 @@ install_body(Run *run, void *arg)
 	changelog_create(m);
 	record_horizon(m);
 	ME_DEBUG_POINT("install_before_commit");
-	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s.%s are logged",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s are logged",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 /* An attempt that failed for want of a lock is tried again; all else is an error. */
@@ -174,7 +174,7 @@ restart_body(Run *run, void *arg)
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);
-	state_change(m, STATE_LOGGING, "the copy of %s.%s starts over", m->schema_name, m->table_name);
+	state_change(m, STATE_LOGGING, "the copy of %s starts over", sql_qualified(m->schema_name, m->table_name));
 }
 
 /*

@@ -242,8 +242,8 @@ swap_forth(Migration *m)
 	event_add(m, EVENT_RENAMED, psprintf("{\"changes\": %s}", swap_changes_text(changes)),
 			  "%s is partitioned; the original is %s", sql_relation(m->target),
 			  sql_relation(m->source));
-	state_change(m, STATE_SWAPPED, "%s.%s is swapped: the application uses the partitioned table",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_SWAPPED, "%s is swapped: the application uses the partitioned table",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 static void
@@ -251,8 +251,8 @@ swap_back(Migration *m, List *changes)
 {
 	swap_catalog_back(m, changes);
 	sync_trigger_flip(m, DIRECTION_FORWARD);
-	state_change(m, STATE_LIVE, "%s.%s is swapped back: the application uses the original",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LIVE, "%s is swapped back: the application uses the original",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 void

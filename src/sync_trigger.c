@@ -356,6 +356,27 @@ drop_trigger(Oid relid, const char *name)
 		(void) sql_run("DROP TRIGGER %s ON %s", quote_identifier(name), sql_relation(relid));
 }
 
+/*
+ * A partition that somebody detached has lost the row trigger with it, but not
+ * the one for TRUNCATE, which is its own.
+ */
+static void
+drop_from_former_leaves(Migration *m)
+{
+	char *drop;
+
+	while ((drop = sql_text("SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
+							" FROM pg_catalog.pg_trigger WHERE tgparentid = 0"
+							" AND tgname IN ('" REVERSE_TRIGGER_NAME "',"
+							" '" REVERSE_TRUNCATE_TRIGGER_NAME "')"
+							" AND encode(tgargs, 'escape') = '" INT64_FORMAT "\\000' LIMIT 1",
+							m->id)) != NULL)
+	{
+		(void) sql_run("%s", drop);
+		CommandCounterIncrement();
+	}
+}
+
 /* See sync_trigger.h.  Tables that are gone are passed over. */
 void
 sync_trigger_drop(Migration *m)
@@ -372,4 +393,6 @@ sync_trigger_drop(Migration *m)
 	leaves = relinfo_leaves(m->target);
 	foreach (cell, leaves)
 		drop_trigger(lfirst_oid(cell), REVERSE_TRUNCATE_TRIGGER_NAME);
+	CommandCounterIncrement();
+	drop_from_former_leaves(m);
 }
