@@ -59,6 +59,28 @@ CALL migrate_ext.finalize('steer');
 SELECT count(*) FROM migrate_ext.migrations;
 RESET ROLE;
 
+-- the codes of the same
+\set VERBOSITY sqlstate
+SELECT migrate_ext.start('nosuch');
+SELECT migrate_ext.start(NULL);
+CALL migrate_ext.run('steer', 'swapped');
+CALL migrate_ext.run('steer', 'live', '-1 second');
+SELECT migrate_ext.configure('steer', 'nosuch', '1');
+CALL migrate_ext.finalize('steer', options => '{"nosuch": 1}');
+CALL migrate_ext.finalize('steer');
+SELECT migrate_ext.swap('steer');
+SELECT migrate_ext.forget('steer');
+BEGIN;
+CALL migrate_ext.undo('steer');
+ROLLBACK;
+BEGIN READ ONLY;
+SELECT migrate_ext.start('steer');
+ROLLBACK;
+SET ROLE steer_stranger;
+SELECT migrate_ext.start('steer');
+RESET ROLE;
+\set VERBOSITY default
+
 -- pause and resume; a rolled back call leaves nothing
 SELECT migrate_ext.pause('steer', 'lunch');
 SELECT migrate_ext.pause('steer');

@@ -47,8 +47,8 @@ SELECT tableoid::regclass, count(*) FROM life_new GROUP BY 1 ORDER BY 1;
 
 CALL migrate_ext.finalize('life');
 SELECT state, source, target, original FROM migrate_ext.migrations WHERE migration = 'life';
-\d life
-\d life_orig
+SELECT * FROM helper.describe('life');
+SELECT * FROM helper.describe('life_orig');
 SELECT direction, attempts >= 1 AS attempts, hold_ms > 0 AS held FROM migrate_ext.swaps WHERE migration = 'life';
 
 -- swapped: writes go to the original as well, the sequence goes on
@@ -62,7 +62,7 @@ CALL migrate_ext.cancel('life');
 
 CALL migrate_ext.undo('life');
 SELECT state, source, target, original FROM migrate_ext.migrations WHERE migration = 'life';
-\d life
+SELECT * FROM helper.describe('life');
 INSERT INTO life (site, note) VALUES (9, 'back') RETURNING id;
 (TABLE life EXCEPT TABLE life_new) UNION ALL (TABLE life_new EXCEPT TABLE life);
 

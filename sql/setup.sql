@@ -4,3 +4,145 @@ CREATE EXTENSION migrate_ext;
 SELECT extname, extversion, nspname AS schema
 FROM pg_extension JOIN pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'migrate_ext';
+
+CREATE EXTENSION amcheck;
+CREATE SCHEMA helper;
+
+-- What \d shows, without the triggers' arguments: those are numbers of migrations.
+CREATE FUNCTION helper.describe(name regclass) RETURNS TABLE (what text, definition text)
+LANGUAGE sql AS $$
+    (SELECT 'column', concat_ws(' ', quote_ident(attname), format_type(atttypid, atttypmod), CASE WHEN attnotnull THEN 'NOT NULL' END,
+                                CASE WHEN attgenerated <> '' THEN 'GENERATED' END, pg_get_expr(adbin, adrelid),
+                                CASE attidentity WHEN 'a' THEN 'ALWAYS AS IDENTITY' WHEN 'd' THEN 'BY DEFAULT AS IDENTITY' END)
+     FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum
+     WHERE attrelid = name AND attnum > 0 AND NOT attisdropped ORDER BY attnum)
+    UNION ALL
+    (SELECT 'index', pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = name ORDER BY 2)
+    UNION ALL
+    (SELECT 'constraint', format('%I %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = name ORDER BY 2)
+    UNION ALL
+    (SELECT 'trigger', format('%I %s %s', tgname, tgfoid::regproc, tgenabled) FROM pg_trigger WHERE tgrelid = name ORDER BY 2)
+$$;
+
+-- Everything that is wrong between the two tables of a migration: rows that only one of them has
+-- (as text, so 1.0 is not 1.00), rows in a partition that is not theirs, values of a unique key
+-- that stand there twice, indexes that lack a row.
+CREATE FUNCTION helper.check(migration text) RETURNS TABLE (rows bigint, wrong text)
+LANGUAGE plpgsql
+-- every row is looked at
+SET enable_indexscan = off SET enable_bitmapscan = off SET enable_indexonlyscan = off
+AS $$
+DECLARE
+    m record;
+    columns text;
+    i record;
+    found bigint;
+BEGIN
+    SELECT source, target INTO STRICT m FROM migrate_ext.migrations v WHERE v.migration = $1;
+    SELECT string_agg(format('%I::text', attname), ', ' ORDER BY attnum) INTO columns
+    FROM pg_attribute WHERE attrelid = m.source AND attnum > 0 AND NOT attisdropped;
+    EXECUTE format('SELECT count(*) FROM %s', m.source) INTO rows;
+    FOR wrong IN EXECUTE format(
+        'SELECT ''only in the source: '' || left(r, 200) FROM (SELECT ROW(%1$s)::text AS r FROM %2$s EXCEPT ALL SELECT ROW(%1$s)::text FROM %3$s) d
+         UNION ALL
+         SELECT ''only in the target: '' || left(r, 200) FROM (SELECT ROW(%1$s)::text AS r FROM %3$s EXCEPT ALL SELECT ROW(%1$s)::text FROM %2$s) d
+         ORDER BY 1 LIMIT 20', columns, m.source, m.target)
+    LOOP
+        RETURN NEXT;
+    END LOOP;
+    FOR i IN SELECT relid, pg_get_partition_constraintdef(relid) AS bound FROM pg_partition_tree(m.target) WHERE isleaf ORDER BY relid::text
+    LOOP
+        CONTINUE WHEN i.bound IS NULL;
+        EXECUTE format('SELECT count(*) FROM %s WHERE NOT (%s)', i.relid::regclass, i.bound) INTO found;
+        CONTINUE WHEN found = 0;
+        wrong := format('%s rows are in partition %s and do not belong there', found, i.relid::regclass);
+        RETURN NEXT;
+    END LOOP;
+    FOR i IN
+        SELECT x.indexrelid::regclass AS index, x.indrelid::regclass AS relation, x.indisunique,
+               COALESCE(pg_get_expr(x.indpred, x.indrelid), 'true') AS predicate,
+               k.columns, k.not_null, a.amname
+        FROM (SELECT m.source::oid AS relid UNION ALL SELECT relid FROM pg_partition_tree(m.target) WHERE isleaf) t
+        JOIN pg_index x ON x.indrelid = t.relid
+        JOIN pg_class c ON c.oid = x.indexrelid
+        JOIN pg_am a ON a.oid = c.relam
+        CROSS JOIN LATERAL (SELECT string_agg(pg_get_indexdef(x.indexrelid, n, true), ', ') AS columns,
+                                   string_agg(pg_get_indexdef(x.indexrelid, n, true) || ' IS NOT NULL', ' AND ') AS not_null
+                            FROM generate_series(1, x.indnkeyatts) n) k
+        ORDER BY x.indexrelid::regclass::text
+    LOOP
+        IF i.amname = 'btree' THEN
+            BEGIN
+                PERFORM bt_index_check(i.index, true);
+            EXCEPTION WHEN index_corrupted THEN
+                wrong := format('index %s: %s', i.index, SQLERRM);
+                RETURN NEXT;
+            END;
+        END IF;
+        IF i.indisunique THEN
+            EXECUTE format('SELECT count(*) FROM (SELECT FROM %s WHERE (%s) AND %s GROUP BY %s HAVING count(*) > 1) d',
+                           i.relation, i.predicate, i.not_null, i.columns) INTO found;
+            IF found > 0 THEN
+                wrong := format('unique index %s: %s values are there more than once', i.index, found);
+                RETURN NEXT;
+            END IF;
+        END IF;
+    END LOOP;
+    wrong := 'nothing';
+    RETURN NEXT;
+END
+$$;
+
+-- A whole life in one session. The statements are executed in state logging (and the rows copied
+-- then), live, swapped, live after an undo, and swapped again; $stage in them is a number from 1 to 5.
+-- Says what is wrong before and after them, and in the end how many rows they touched in each stage
+-- and how many there are.
+CREATE PROCEDURE helper.live_through(migration text, VARIADIC statements text[])
+LANGUAGE plpgsql AS $$
+DECLARE
+    stages CONSTANT text[] := '{logging,live,swapped,undone,swapped again}';
+    statement text;
+    touched bigint;
+    counts bigint[];
+    summary text[];
+    rows bigint;
+BEGIN
+    FOR stage IN 1 .. 5 LOOP
+        CASE stage
+            WHEN 1 THEN CALL migrate_ext.run(migration, 'logging');
+            WHEN 2 THEN CALL migrate_ext.run(migration);
+            WHEN 4 THEN CALL migrate_ext.undo(migration);
+            ELSE CALL migrate_ext.finalize(migration);
+        END CASE;
+        rows := helper.complain(migration, 'before ' || stages[stage]);
+        counts := '{}';
+        FOREACH statement IN ARRAY statements LOOP
+            EXECUTE replace(statement, '$stage', stage::text);
+            GET DIAGNOSTICS touched = ROW_COUNT;
+            counts := counts || touched;
+        END LOOP;
+        COMMIT;
+        rows := helper.complain(migration, stages[stage]);
+        summary := summary || format('%s %s', stages[stage], counts);
+    END LOOP;
+    RAISE INFO '%: %; % rows', migration, array_to_string(summary, ', '), rows;
+END
+$$;
+
+-- Says what is wrong and returns the number of rows. While changes are only logged there is nothing to compare.
+CREATE FUNCTION helper.complain(migration text, stage text) RETURNS bigint
+LANGUAGE plpgsql AS $$
+DECLARE
+    result record;
+BEGIN
+    IF stage LIKE '%logging' THEN
+        RETURN 0;
+    END IF;
+    FOR result IN SELECT * FROM helper.check(migration) LOOP
+        IF result.wrong <> 'nothing' THEN
+            RAISE INFO '%: WRONG, %: %', migration, stage, result.wrong;
+        END IF;
+    END LOOP;
+    RETURN result.rows;
+END
+$$;

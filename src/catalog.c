@@ -209,13 +209,17 @@ migration_from_row(CatalogCall *call, uint64 row)
 	return m;
 }
 
+/*
+ * NO KEY UPDATE: the foreign keys of batches and the like take KEY SHARE on the
+ * row until their transaction ends, and nobody who steers waits for that.
+ */
 static Migration *
 load(const char *condition, Oid type, Datum key, bool for_update, bool read_only)
 {
 	CatalogCall call = {.read_only = read_only};
 	Migration  *m = NULL;
 	char	   *sql = psprintf("SELECT " MIGRATION_COLUMNS " FROM migrate_ext.migration m WHERE %s%s",
-							   condition, for_update ? " FOR UPDATE OF m" : "");
+							   condition, for_update ? " FOR NO KEY UPDATE OF m" : "");
 
 	if (catalog_begin(&call, sql, 1, &type, &key, NULL) > 0)
 		m = migration_from_row(&call, 0);

@@ -53,18 +53,18 @@
  * Entries live for seconds, and each that is drained is a dead row: vacuum by
  * number, whatever the size, and without the delays made for large tables.
  */
-#define LOG_STORAGE \
-	"autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, " \
+#define LOG_STORAGE                                                               \
+	"autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000, "   \
 	"autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 10000, " \
 	"autovacuum_vacuum_cost_delay = 0"
 
 struct ChangeLog
 {
-	Relation	rel;
-	Relation	index;
-	IndexInfo  *index_info;
+	Relation rel;
+	Relation index;
+	IndexInfo *index_info;
 	TupleTableSlot *slot;
-	int			natts;			/* without the fixed ones */
+	int natts; /* without the fixed ones */
 };
 
 /* The second half of an entry's key; never reset, so no two are equal. */
@@ -74,21 +74,21 @@ static LogColumns *
 wanted_columns(Migration *m)
 {
 	LogColumns *columns = palloc0(sizeof(LogColumns));
-	Identity   *identity = relinfo_identity(m->source, false);
-	bool		complete;
-	List	   *hint = columns_of_partition_key(m, &complete);
-	ListCell   *cell;
-	int			i;
+	Identity *identity = relinfo_identity(m->source, false);
+	bool complete;
+	List *hint = columns_of_partition_key(m, &complete);
+	ListCell *cell;
+	int i;
 
 	for (i = 0; i < identity->natts; i++)
 		columns->attnums[columns->natts++] = identity->attnums[i];
 	columns->nidentity = columns->natts;
-	foreach(cell, hint)
+	foreach (cell, hint)
 	{
-		AttrNumber	attnum = (AttrNumber) lfirst_int(cell);
+		AttrNumber attnum = (AttrNumber) lfirst_int(cell);
 
 		for (i = 0; i < columns->nidentity && columns->attnums[i] != attnum; i++)
-			 /* search */ ;
+			/* search */;
 		if (i == columns->nidentity)
 			columns->attnums[columns->natts++] = attnum;
 	}
@@ -102,9 +102,9 @@ wanted_columns(Migration *m)
 void
 changelog_columns(Oid log, LogColumns *columns)
 {
-	Relation	rel = table_open(log, AccessShareLock);
-	TupleDesc	desc = RelationGetDescr(rel);
-	int			i;
+	Relation rel = table_open(log, AccessShareLock);
+	TupleDesc desc = RelationGetDescr(rel);
+	int i;
 
 	columns->natts = 0;
 	columns->nidentity = 0;
@@ -127,18 +127,20 @@ changelog_columns(Oid log, LogColumns *columns)
 static char *
 create_statement(Migration *m, const char *name, LogColumns *columns)
 {
-	Relation	source = table_open(m->source, NoLock);
+	Relation source = table_open(m->source, NoLock);
 	StringInfoData sql;
-	int			i;
+	int i;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "CREATE TABLE %s (xid pg_catalog.xid8 NOT NULL,"
-					 " n pg_catalog.int8 NOT NULL", name);
+	appendStringInfo(&sql,
+					 "CREATE TABLE %s (xid pg_catalog.xid8 NOT NULL,"
+					 " n pg_catalog.int8 NOT NULL",
+					 name);
 	for (i = 0; i < columns->natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(source), columns->attnums[i] - 1);
-		char	   *type = format_type_extended(att->atttypid, att->atttypmod,
-												FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
+		char *type = format_type_extended(att->atttypid, att->atttypmod,
+										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 
 		appendStringInfo(&sql, ", c%d %s%s", att->attnum, type,
 						 i < columns->nidentity ? " NOT NULL" : "");
@@ -162,6 +164,26 @@ join_extension(Oid log)
 	recordDependencyOn(&table, &extension, DEPENDENCY_EXTENSION);
 }
 
+/*
+ * ALTER TABLE migrate_ext.log_1 ALTER c1 SET STATISTICS 0, ALTER c3 ...
+ *
+ * Nobody plans with them, and to gather them would call functions of the types'
+ * owners (a range's subtype_diff) as the owner of the log, a superuser.
+ */
+static char *
+statistics_statement(const char *name, LogColumns *columns)
+{
+	StringInfoData sql;
+	int i;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "ALTER TABLE %s", name);
+	for (i = 0; i < columns->natts; i++)
+		appendStringInfo(&sql, "%s ALTER c%d SET STATISTICS 0", i > 0 ? "," : "",
+						 columns->attnums[i]);
+	return sql.data;
+}
+
 static bool
 log_fits(Oid log, LogColumns *wanted)
 {
@@ -169,7 +191,7 @@ log_fits(Oid log, LogColumns *wanted)
 
 	changelog_columns(log, there);
 	return there->natts == wanted->natts && there->nidentity == wanted->nidentity &&
-		memcmp(there->attnums, wanted->attnums, wanted->natts * sizeof(AttrNumber)) == 0;
+		   memcmp(there->attnums, wanted->attnums, wanted->natts * sizeof(AttrNumber)) == 0;
 }
 
 /*
@@ -182,10 +204,10 @@ void
 changelog_create(Migration *m)
 {
 	LogColumns *columns = wanted_columns(m);
-	char	   *base = psprintf("log_" INT64_FORMAT, m->id);
-	char	   *name = sql_qualified("migrate_ext", base);
-	Oid			schema = get_namespace_oid("migrate_ext", false);
-	Oid			log = get_relname_relid(base, schema);
+	char *base = psprintf("log_" INT64_FORMAT, m->id);
+	char *name = sql_qualified("migrate_ext", base);
+	Oid schema = get_namespace_oid("migrate_ext", false);
+	Oid log = get_relname_relid(base, schema);
 
 	if (OidIsValid(log))
 	{
@@ -198,9 +220,10 @@ changelog_create(Migration *m)
 		changelog_drop(m);
 	}
 	(void) sql_run("%s", create_statement(m, name, columns));
+	(void) sql_run("%s", statistics_statement(name, columns));
 	(void) sql_run("COMMENT ON TABLE %s IS %s", name,
-				   quote_literal_cstr(psprintf("rows of %s.%s changed since its migration began",
-											   m->schema_name, m->table_name)));
+				   quote_literal_cstr(psprintf("rows of %s changed since its migration began",
+											   sql_qualified(m->schema_name, m->table_name))));
 	m->log = get_relname_relid(base, schema);
 	join_extension(m->log);
 	CommandCounterIncrement();
@@ -214,20 +237,20 @@ bool
 changelog_types_fit(Oid log, Oid source)
 {
 	LogColumns *columns = palloc0(sizeof(LogColumns));
-	Relation	rel = table_open(log, AccessShareLock);
-	Relation	source_rel = table_open(source, AccessShareLock);
-	bool		fit = true;
-	int			i;
+	Relation rel = table_open(log, AccessShareLock);
+	Relation source_rel = table_open(source, AccessShareLock);
+	bool fit = true;
+	int i;
 
 	changelog_columns(log, columns);
 	for (i = 0; i < columns->natts && fit; i++)
 	{
-		AttrNumber	attnum = columns->attnums[i];
-		TupleDesc	desc = RelationGetDescr(source_rel);
+		AttrNumber attnum = columns->attnums[i];
+		TupleDesc desc = RelationGetDescr(source_rel);
 
 		fit = attnum <= desc->natts && !TupleDescAttr(desc, attnum - 1)->attisdropped &&
-			TupleDescAttr(desc, attnum - 1)->atttypid ==
-			TupleDescAttr(RelationGetDescr(rel), i + LOG_FIXED_COLUMNS)->atttypid;
+			  TupleDescAttr(desc, attnum - 1)->atttypid ==
+				  TupleDescAttr(RelationGetDescr(rel), i + LOG_FIXED_COLUMNS)->atttypid;
 	}
 	table_close(source_rel, AccessShareLock);
 	table_close(rel, AccessShareLock);
@@ -271,9 +294,9 @@ changelog_drop(Migration *m)
 ChangeLog *
 changelog_open(Oid relid)
 {
-	ChangeLog  *log;
-	Relation	rel;
-	List	   *indexes;
+	ChangeLog *log;
+	Relation rel;
+	List *indexes;
 
 	if (!OidIsValid(relid))
 		return NULL;
@@ -292,8 +315,8 @@ changelog_open(Oid relid)
 	log->index_info = BuildIndexInfo(log->index);
 	log->natts = RelationGetDescr(rel)->natts - LOG_FIXED_COLUMNS;
 	/* a copy of the descriptor: no reference that a resource owner counts */
-	log->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)),
-										 &TTSOpsVirtual);
+	log->slot =
+		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsVirtual);
 	list_free(indexes);
 	return log;
 }
@@ -329,8 +352,8 @@ changelog_append(ChangeLog *log, Datum *values, bool *isnull)
 	table_tuple_insert(log->rel, slot, GetCurrentCommandId(true), 0, NULL);
 
 	/* unique by construction: nothing to check, and so nothing to wait for */
-	(void) index_insert(log->index, slot->tts_values, slot->tts_isnull, &slot->tts_tid,
-						log->rel, UNIQUE_CHECK_NO, false, log->index_info);
+	(void) index_insert(log->index, slot->tts_values, slot->tts_isnull, &slot->tts_tid, log->rel,
+						UNIQUE_CHECK_NO, false, log->index_info);
 	ExecClearTuple(slot);
 }
 
@@ -359,12 +382,12 @@ changelog_count(Oid log, int64 limit)
 Jsonb *
 changelog_identity(Oid relid, int natts, const AttrNumber *attnums, const Datum *values)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	TupleDesc	desc = CreateTemplateTupleDesc(natts);
-	bool	   *isnull = palloc0(natts * sizeof(bool));
-	HeapTuple	tuple;
-	Datum		json;
-	int			i;
+	Relation rel = table_open(relid, AccessShareLock);
+	TupleDesc desc = CreateTemplateTupleDesc(natts);
+	bool *isnull = palloc0(natts * sizeof(bool));
+	HeapTuple tuple;
+	Datum json;
+	int i;
 
 	for (i = 0; i < natts; i++)
 	{

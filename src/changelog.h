@@ -18,19 +18,19 @@
 #ifndef MIGRATE_EXT_CHANGELOG_H
 #define MIGRATE_EXT_CHANGELOG_H
 
-#include "types.h"
 #include "catalog.h"
 #include "executor/tuptable.h"
 #include "storage/itemptr.h"
+#include "types.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
 /* Columns of an entry: identity first, then the hint's. */
 typedef struct LogColumns
 {
-	int			natts;
-	int			nidentity;
-	AttrNumber	attnums[MaxHeapAttributeNumber];	/* of the source */
+	int natts;
+	int nidentity;
+	AttrNumber attnums[MaxHeapAttributeNumber]; /* of the source */
 } LogColumns;
 
 /* Read back from an existing log's column names (no user code is run). */
@@ -49,7 +49,7 @@ extern bool changelog_types_fit(Oid log, Oid source);
 
 /* An open log, to append to. */
 typedef struct ChangeLog ChangeLog;
-extern ChangeLog *changelog_open(Oid log);	/* NULL if the table is gone */
+extern ChangeLog *changelog_open(Oid log); /* NULL if the table is gone */
 extern void changelog_close(ChangeLog *log);
 
 /*
@@ -70,10 +70,10 @@ extern Jsonb *changelog_identity(Oid relid, int natts, const AttrNumber *attnums
 typedef struct LogEntry
 {
 	ItemPointerData tid;
-	uint64		xid;
-	int64		n;
-	Datum	   *values;			/* as LogColumns says */
-	bool	   *isnull;
+	uint64 xid;
+	int64 n;
+	Datum *values; /* as LogColumns says */
+	bool *isnull;
 } LogEntry;
 
 /*
@@ -82,8 +82,8 @@ typedef struct LogEntry
  * the end of its pass.  Copied to CurrentMemoryContext.  The log is locked by
  * the caller.
  */
-extern int	changelog_read(Oid log, const DrainPlace *place, Snapshot snapshot, int max,
-						   LogEntry **entries);
+extern int changelog_read(Oid log, const DrainPlace *place, Snapshot snapshot, int max,
+						  LogEntry **entries);
 
 /*
  * Entries still to be drained, up to limit.  Unlike changelog_count() it doesn't

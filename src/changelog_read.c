@@ -48,27 +48,27 @@
 /* A pg_snapshot, read from its text "xmin:xmax:xip,xip". */
 typedef struct Candidates
 {
-	uint64		xmax;
-	int			nxip;
-	uint64	   *xip;			/* ascending */
+	uint64 xmax;
+	int nxip;
+	uint64 *xip; /* ascending */
 } Candidates;
 
 /* A read under way. */
 typedef struct Reader
 {
-	Relation	rel;
-	Relation	index;
-	Snapshot	snapshot;
+	Relation rel;
+	Relation index;
+	Snapshot snapshot;
 	TupleTableSlot *slot;
-	int			max;
-	int			count;
-	LogEntry   *entries;		/* NULL: count only */
+	int max;
+	int count;
+	LogEntry *entries; /* NULL: count only */
 } Reader;
 
 static void
 parse_snapshot(const char *text, Candidates *result)
 {
-	char	   *end;
+	char *end;
 
 	(void) strtou64(text, &end, 10);
 	Assert(*end == ':');
@@ -83,7 +83,7 @@ parse_snapshot(const char *text, Candidates *result)
 char *
 changelog_snapshot_text(void)
 {
-	Datum		snapshot;
+	Datum snapshot;
 	LOCAL_FCINFO(fcinfo, 0);
 
 	InitFunctionCallInfoData(*fcinfo, NULL, 0, InvalidOid, NULL, NULL);
@@ -94,7 +94,7 @@ changelog_snapshot_text(void)
 uint64
 changelog_snapshot_xmax(const char *snapshot)
 {
-	Candidates	parsed;
+	Candidates parsed;
 
 	parse_snapshot(snapshot, &parsed);
 	return parsed.xmax;
@@ -104,9 +104,9 @@ static void
 add_entry(Reader *reader)
 {
 	TupleTableSlot *slot = reader->slot;
-	LogEntry   *entry;
-	int			natts;
-	int			i;
+	LogEntry *entry;
+	int natts;
+	int i;
 
 	if (reader->entries == NULL)
 	{
@@ -124,7 +124,7 @@ add_entry(Reader *reader)
 	for (i = 0; i < natts; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(slot->tts_tupleDescriptor, i + LOG_FIXED_COLUMNS);
-		Datum		value = slot->tts_values[i + LOG_FIXED_COLUMNS];
+		Datum value = slot->tts_values[i + LOG_FIXED_COLUMNS];
 
 		entry->isnull[i] = slot->tts_isnull[i + LOG_FIXED_COLUMNS];
 		if (entry->isnull[i])
@@ -187,11 +187,11 @@ read_transactions(Reader *reader, uint64 first, uint64 end)
 static void
 read_candidates(Reader *reader, const DrainPlace *place)
 {
-	Candidates	done = {0};
-	uint64		position = 0;
-	uint64		end = 0;
-	uint64		first;
-	int			i;
+	Candidates done = {0};
+	uint64 position = 0;
+	uint64 end = 0;
+	uint64 first;
+	int i;
 
 	if (place->done)
 		parse_snapshot(place->done, &done);
@@ -220,7 +220,7 @@ read_candidates(Reader *reader, const DrainPlace *place)
 static void
 reader_open(Reader *reader, Oid log, Snapshot snapshot)
 {
-	List	   *indexes;
+	List *indexes;
 
 	reader->rel = table_open(log, AccessShareLock);
 	indexes = RelationGetIndexList(reader->rel);
@@ -242,7 +242,7 @@ reader_close(Reader *reader)
 int
 changelog_read(Oid log, const DrainPlace *place, Snapshot snapshot, int max, LogEntry **entries)
 {
-	Reader		reader = {0};
+	Reader reader = {0};
 
 	reader_open(&reader, log, snapshot);
 	reader.max = max;
@@ -256,11 +256,11 @@ changelog_read(Oid log, const DrainPlace *place, Snapshot snapshot, int max, Log
 int64
 changelog_pending(Migration *m, int64 limit)
 {
-	Reader		reader = {0};
-	DrainPlace	place;
+	Reader reader = {0};
+	DrainPlace place;
 
 	drain_place_load(m->id, &place);
-	place.pass = NULL;			/* a pass hides what comes after it */
+	place.pass = NULL; /* a pass hides what comes after it */
 
 	/* locked before the snapshot is taken: or a TRUNCATE slips in between */
 	LockRelationOid(m->log, AccessShareLock);

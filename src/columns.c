@@ -371,11 +371,9 @@ columns_build(Migration *m, Direction direction)
 	map->derived = palloc0(map->natts * sizeof(DerivedColumn *));
 
 	/* settings are pinned too: search_path decides what a function's name means */
-	if (builder.expressions != NULL || builder.derived != NULL)
-		user_switch_owner(&save, m->owner);
+	user_switch_owner(&save, m->owner);
 	map_all(&builder);
-	if (builder.expressions != NULL || builder.derived != NULL)
-		user_switch_back(&save);
+	user_switch_back(&save);
 
 	table_close(builder.to, NoLock);
 	table_close(builder.from, NoLock);

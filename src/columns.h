@@ -29,6 +29,7 @@ typedef struct DerivedColumn
 	char *value;
 	char *type;	 /* of the target's column, as text */
 	char *joins; /* or "" */
+	bool pinned; /* evaluating the value pins the settings by itself */
 } DerivedColumn;
 
 typedef struct ColumnMap

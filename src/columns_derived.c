@@ -170,6 +170,7 @@ columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *va
 	coalesce->location = -1;
 
 	derived->source = source;
+	derived->pinned = derivation->subqueries;
 	derived->type = format_type_extended(att->atttypid, att->atttypmod,
 										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 	text = value_with_joins(from, derivation, i,

@@ -15,6 +15,7 @@
 #include "columns.h"
 #include "optimizer/optimizer.h"
 #include "partitioning/partdesc.h"
+#include "run.h"
 #include "utils/lsyscache.h"
 #include "utils/partcache.h"
 #include "utils/rel.h"
@@ -131,11 +132,15 @@ columns_of_partition_key(Migration *m, bool *complete)
 	Relation root;
 	List *result = NIL;
 	int attnum = -1;
+	UserSwitch save;
 
 	root = table_open(m->target, NoLock);
 	columns.source = table_open(m->source, NoLock);
 	columns.complete = true;
+	/* what is constant in a key's expressions is evaluated here */
+	user_switch_owner(&save, m->owner);
 	add_key_columns(&columns, root);
+	user_switch_back(&save);
 	table_close(columns.source, NoLock);
 	table_close(root, NoLock);
 

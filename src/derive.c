@@ -213,6 +213,7 @@ pin_settings(void)
 		{"row_security", "off"},
 		{"DateStyle", "ISO, YMD"},
 		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
 		{"extra_float_digits", "3"},
 	};
 

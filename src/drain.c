@@ -24,7 +24,10 @@
  * the log is saved there; how it is told what has been drained is explained in
  * changelog_read.c.  Entries of one row within a batch are one piece of work.
  *
- * A row that doesn't fit goes to failed_rows, and its entry is deleted.  A batch
+ * A row that doesn't fit goes to failed_rows, and its entry is deleted.  What the
+ * target has of it is deleted as well: a stale row, of which nobody would know
+ * any more in which leaf it stands, is worse than a missing one.  (The original
+ * keeps its row: there is only one place, and foreign keys may point at it.)  A batch
  * that fails as a whole (an error that the mirror couldn't foresee, a foreign
  * key) is tried again with half the entries, down to the one that is to blame,
  * which is set aside in the same way.
@@ -42,9 +45,10 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "errors.h"
-#include "miscadmin.h"
 #include "mirror.h"
+#include "miscadmin.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "storage/lmgr.h"
 #include "utils/datum.h"
@@ -69,23 +73,23 @@
 /* A batch under way, in one transaction. */
 typedef struct Drain
 {
-	Run		   *run;
-	bool		live;
-	int			max;			/* entries to take */
+	Run *run;
+	bool live;
+	int max; /* entries to take */
 
 	/* what came of it */
-	int			count;			/* entries taken */
-	bool		more;			/* the pass isn't through */
+	int count; /* entries taken */
+	bool more; /* the pass isn't through */
 
 	/* within the transaction */
-	Oid			log;
-	LogColumns	columns;
-	Mirror	   *mirror;
-	MemoryContext context;		/* of one group */
-	TypeCacheEntry **types;		/* of the identity's columns */
-	bool		have_failed;	/* there are failed rows, which may be mended now */
-	int			failed;
-	bool		written;
+	Oid log;
+	LogColumns columns;
+	Mirror *mirror;
+	MemoryContext context;	/* of one group */
+	TypeCacheEntry **types; /* of the identity's columns */
+	bool have_failed;		/* there are failed rows, which may be mended now */
+	int failed;
+	bool written;
 } Drain;
 
 static Direction
@@ -103,13 +107,13 @@ direction_of(Migration *m)
 static void
 prepare_order(Drain *drain, Relation source)
 {
-	int			i;
+	int i;
 
 	drain->types = palloc(drain->columns.nidentity * sizeof(TypeCacheEntry *));
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(source),
-											  drain->columns.attnums[i] - 1);
+		Form_pg_attribute att =
+			TupleDescAttr(RelationGetDescr(source), drain->columns.attnums[i] - 1);
 
 		drain->types[i] = lookup_type_cache(att->atttypid, TYPECACHE_CMP_PROC_FINFO);
 	}
@@ -124,13 +128,13 @@ compare_entries(const void *a, const void *b, void *arg)
 {
 	const LogEntry *x = a;
 	const LogEntry *y = b;
-	Drain	   *drain = arg;
-	int			i;
+	Drain *drain = arg;
+	int i;
 
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
 		TypeCacheEntry *type = drain->types[i];
-		int			result = 0;
+		int result = 0;
 
 		if (OidIsValid(type->cmp_proc_finfo.fn_oid))
 			result = DatumGetInt32(FunctionCall2Coll(&type->cmp_proc_finfo, C_COLLATION_OID,
@@ -146,7 +150,7 @@ compare_entries(const void *a, const void *b, void *arg)
 static bool
 same_identity(Drain *drain, LogEntry *a, LogEntry *b)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < drain->columns.nidentity; i++)
 	{
@@ -181,27 +185,31 @@ set_aside(Drain *drain, Datum *values, int sqlerrcode, const char *message)
 static void
 drain_group(Drain *drain, LogEntry *entries, int count)
 {
-	Datum	  **values = palloc(count * sizeof(Datum *));
-	bool	  **isnull = palloc(count * sizeof(bool *));
+	Datum **values = palloc(count * sizeof(Datum *));
+	bool **isnull = palloc(count * sizeof(bool *));
 	MirrorRefusal refusal;
 	MirrorResult result;
-	ListCell   *cell;
-	int			i;
+	ListCell *cell;
+	int i;
 
 	for (i = 0; i < count; i++)
 	{
 		values[i] = entries[i].values;
 		isnull[i] = entries[i].isnull;
 	}
-	result = mirror_row(drain->mirror, count, values, isnull, false, GetActiveSnapshot(),
-						&refusal);
+	result = mirror_row(drain->mirror, count, values, isnull, false, GetActiveSnapshot(), &refusal);
 	if (result == MIRROR_REFUSED)
+	{
 		set_aside(drain, values[0], refusal.sqlerrcode, refusal.message);
+		if (direction_of(drain->run->m) == DIRECTION_FORWARD)
+			mirror_remove(drain->mirror, count, values, isnull, GetActiveSnapshot());
+		drain->written = true;
+	}
 	else if (drain->have_failed)
 		failed_row_remove(drain->run->m->id, identity_of(drain, values[0]));
 	if (result == MIRROR_WRITTEN || refusal.displaced != NIL)
 		drain->written = true;
-	foreach(cell, refusal.displaced)
+	foreach (cell, refusal.displaced)
 	{
 		MirrorDisplaced *displaced = lfirst(cell);
 
@@ -213,8 +221,8 @@ static void
 drain_groups(Drain *drain, LogEntry *entries, int count)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(drain->context);
-	int			first;
-	int			next;
+	int first;
+	int next;
 
 	for (first = 0; first < count; first = next)
 	{
@@ -233,8 +241,8 @@ drain_groups(Drain *drain, LogEntry *entries, int count)
 static void
 delete_entries(Drain *drain, LogEntry *entries, int count)
 {
-	Relation	log = table_open(drain->log, RowExclusiveLock);
-	int			i;
+	Relation log = table_open(drain->log, RowExclusiveLock);
+	int i;
 
 	for (i = 0; i < count; i++)
 		simple_table_tuple_delete(log, &entries[i].tid, GetActiveSnapshot());
@@ -253,8 +261,8 @@ delete_entries(Drain *drain, LogEntry *entries, int count)
 static void
 lock_tables(Drain *drain)
 {
-	Migration  *m = drain->run->m;
-	bool		forward = direction_of(m) == DIRECTION_FORWARD;
+	Migration *m = drain->run->m;
+	bool forward = direction_of(m) == DIRECTION_FORWARD;
 
 	if (drain->live)
 		run_limit_lock_waits(drain->run);
@@ -269,15 +277,15 @@ lock_tables(Drain *drain)
 static void
 begin_draining(Drain *drain)
 {
-	Migration  *m = drain->run->m;
-	Relation	source = table_open(m->source, AccessShareLock);
+	Migration *m = drain->run->m;
+	Relation source = table_open(m->source, AccessShareLock);
 
 	drain->log = m->log;
 	changelog_columns(m->log, &drain->columns);
 	prepare_order(drain, source);
 	table_close(source, NoLock);
-	drain->context = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext drain",
-										   ALLOCSET_DEFAULT_SIZES);
+	drain->context =
+		AllocSetContextCreate(CurrentMemoryContext, "migrate_ext drain", ALLOCSET_DEFAULT_SIZES);
 	drain->have_failed = failed_row_count(m->id) > 0;
 	run_as_owner(drain->run);
 	drain->mirror = mirror_open(m, direction_of(m));
@@ -287,13 +295,13 @@ begin_draining(Drain *drain)
 static void
 end_draining(Drain *drain)
 {
-	Migration  *m = drain->run->m;
+	Migration *m = drain->run->m;
 
 	mirror_close(drain->mirror);
 	MemoryContextDelete(drain->context);
 	if (drain->failed > 0)
-		event_add(m, "failed", NULL, "%d rows of %s.%s could not be carried over", drain->failed,
-				  m->schema_name, m->table_name);
+		event_add(m, "failed", NULL, "%d rows of %s could not be carried over", drain->failed,
+				  sql_qualified(m->schema_name, m->table_name));
 	if (drain->live && drain->written)
 		catalog_save_stable(m);
 }
@@ -305,8 +313,8 @@ end_draining(Drain *drain)
 static int
 drain_entries(Drain *drain, DrainPlace *place, int max)
 {
-	LogEntry   *entries;
-	int			count = changelog_read(drain->log, place, GetActiveSnapshot(), max, &entries);
+	LogEntry *entries;
+	int count = changelog_read(drain->log, place, GetActiveSnapshot(), max, &entries);
 
 	drain->more = count == max;
 	if (count == 0)
@@ -340,8 +348,8 @@ static bool
 is_worth_saving(DrainPlace *place, bool began_here, int count)
 {
 	return count > 0 || !began_here || place->done == NULL ||
-		changelog_snapshot_xmax(place->pass) >
-		changelog_snapshot_xmax(place->done) + DRAIN_SAVE_EVERY;
+		   changelog_snapshot_xmax(place->pass) >
+			   changelog_snapshot_xmax(place->done) + DRAIN_SAVE_EVERY;
 }
 
 static void
@@ -357,10 +365,10 @@ end_pass(DrainPlace *place)
 static void
 drain_batch(Run *run, void *arg)
 {
-	Drain	   *drain = arg;
-	Migration  *m = run->m;
-	DrainPlace	place;
-	bool		began_here;
+	Drain *drain = arg;
+	Migration *m = run->m;
+	DrainPlace place;
+	bool began_here;
 
 	lock_tables(drain);
 	PushActiveSnapshot(GetLatestSnapshot());
@@ -392,9 +400,9 @@ drain_batch(Run *run, void *arg)
 /* What an attempt that failed means. */
 typedef enum Failure
 {
-	FAILURE_LOCK,				/* later */
-	FAILURE_ROW,				/* one of the entries is to blame, perhaps */
-	FAILURE_OTHER				/* up to the caller */
+	FAILURE_LOCK, /* later */
+	FAILURE_ROW,  /* one of the entries is to blame, perhaps */
+	FAILURE_OTHER /* up to the caller */
 } Failure;
 
 static Failure
@@ -416,36 +424,41 @@ classify(ErrorData *error)
 
 typedef struct SetAside
 {
-	Drain	   *drain;
-	ErrorData  *error;
+	Drain *drain;
+	ErrorData *error;
 } SetAside;
 
 /* The body of an attempt: give up the one entry that a batch fails with. */
 static void
 set_aside_first(Run *run, void *arg)
 {
-	SetAside   *work = arg;
-	Drain	   *drain = work->drain;
-	Migration  *m = run->m;
-	DrainPlace	place;
-	LogEntry   *entries;
+	SetAside *work = arg;
+	Drain *drain = work->drain;
+	Migration *m = run->m;
+	DrainPlace place;
+	LogEntry *entries;
 
 	lock_tables(drain);
 	PushActiveSnapshot(GetLatestSnapshot());
 	drain_place_load(m->id, &place);
 	begin_pass(&place);
-	drain->log = m->log;
-	changelog_columns(m->log, &drain->columns);
+	begin_draining(drain);
 	if (changelog_read(m->log, &place, GetActiveSnapshot(), 1, &entries) == 1)
 	{
+		/* a type may have a cast to json of the owner's making */
+		run_as_owner(run);
 		set_aside(drain, entries[0].values, work->error->sqlerrcode, work->error->message);
+		if (direction_of(m) == DIRECTION_FORWARD)
+			mirror_remove(drain->mirror, 1, &entries[0].values, &entries[0].isnull,
+						  GetActiveSnapshot());
+		run_as_self(run);
+		drain->written = true;
 		delete_entries(drain, entries, 1);
 		place.xid = entries[0].xid;
 		place.n = entries[0].n;
 		drain_place_save(m->id, &place);
-		event_add(m, "failed", NULL, "a row of %s.%s could not be carried over: %s",
-				  m->schema_name, m->table_name, work->error->message);
 	}
+	end_draining(drain);
 	PopActiveSnapshot();
 }
 
@@ -456,20 +469,20 @@ set_aside_first(Run *run, void *arg)
 static StepResult
 drain_narrowing(Run *run, bool live)
 {
-	int			max = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
-	int			full = max;
+	int max = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
+	int full = max;
 
 	for (;;)
 	{
-		Drain		drain = {.run = run, .live = live, .max = max};
-		SetAside	blame = {&drain};
-		ErrorData  *error = NULL;
+		Drain drain = {.run = run, .live = live, .max = max};
+		SetAside blame = {&drain};
+		ErrorData *error = NULL;
 
 		if (run_attempt(run, drain_batch, &drain, &error))
 		{
 			if (max == full || !drain.more)
 				return drain.count > 0 || drain.more ? STEP_MORE : STEP_WAIT;
-			continue;			/* what fails is still ahead */
+			continue; /* what fails is still ahead */
 		}
 		if (classify(error) == FAILURE_LOCK)
 			return STEP_WAIT;
@@ -499,7 +512,7 @@ drain_narrowing(Run *run, bool live)
 StepResult
 drain_step(Run *run, bool live)
 {
-	bool		pending;
+	bool pending;
 
 	run_report(run, "draining the change log");
 	if (live)
@@ -521,14 +534,14 @@ drain_step(Run *run, bool live)
 int64
 drain_rest(Run *run)
 {
-	Drain		drain = {.run = run, .live = run->m->state >= STATE_LIVE};
-	DrainPlace	place;
-	int64		total = 0;
+	Drain drain = {.run = run, .live = run->m->state >= STATE_LIVE};
+	DrainPlace place;
+	int64 total = 0;
 
 	drainer_lock(run->m->id);
 	PushActiveSnapshot(GetLatestSnapshot());
 	drain_place_load(run->m->id, &place);
-	place.pass = NULL;			/* all of it, in a pass of its own */
+	place.pass = NULL; /* all of it, in a pass of its own */
 	begin_pass(&place);
 	begin_draining(&drain);
 	do

@@ -14,7 +14,10 @@
 
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
@@ -24,8 +27,31 @@
 #include "run.h"
 #include "sqlgen.h"
 
+/* "a pg_catalog.int8, b app.kind": the identity's columns with their types */
+static char *
+column_definitions(Oid source, const LogColumns *columns)
+{
+	StringInfoData list;
+	int i;
+
+	initStringInfo(&list);
+	for (i = 0; i < columns->nidentity; i++)
+	{
+		Oid type;
+		int32 typmod;
+		Oid collation;
+
+		get_atttypetypmodcoll(source, columns->attnums[i], &type, &typmod, &collation);
+		appendStringInfo(
+			&list, "%s%s %s", i > 0 ? ", " : "",
+			quote_identifier(get_attname(source, columns->attnums[i], false)),
+			format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	}
+	return list.data;
+}
+
 /*
- * SELECT s.a, s.b FROM jsonb_populate_record(NULL::schema.source, $1) s
+ * SELECT s.* FROM pg_catalog.jsonb_to_record($1) s (a pg_catalog.int8, b app.kind)
  *
  * The types' input functions and the checks of domains are the user's code, so
  * this is run as the owner.  One row of values an identity, in outer.
@@ -41,9 +67,8 @@ parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryCo
 	int i;
 	int j;
 
-	sql = psprintf("SELECT %s FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) s",
-				   sql_columns(m->source, columns->nidentity, columns->attnums, "s"),
-				   sql_relation(m->source));
+	sql = psprintf("SELECT s.* FROM pg_catalog.jsonb_to_record($1) s (%s)",
+				   column_definitions(m->source, columns));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run_as_owner(run);
 	if (SPI_connect() != SPI_OK_CONNECT || (plan = SPI_prepare(sql, 1, types)) == NULL)

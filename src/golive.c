@@ -20,6 +20,7 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "state.h"
 #include "sync_trigger.h"
@@ -40,15 +41,15 @@ golive_body(Run *run, void *arg)
 	LockRelationOid(m->source, ShareRowExclusiveLock);
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
-	*too_many = changelog_count(m->log, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
+	*too_many = changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
 	if (*too_many)
 		return;
 	(void) drain_rest(run);
 	sync_trigger_set(m, SYNC_WRITE_THROUGH);
 	catalog_save_stable(m);
 	ME_DEBUG_POINT("golive_before_commit");
-	state_change(m, STATE_LIVE, "%s.%s is live: the target equals the source in every new snapshot",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LIVE, "%s is live: the target equals the source in every new snapshot",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 StepResult

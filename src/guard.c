@@ -20,6 +20,7 @@
 #include "catalog.h"
 #include "errors.h"
 #include "relinfo.h"
+#include "sqlgen.h"
 #include "stages.h"
 #include "sync_trigger.h"
 
@@ -31,13 +32,13 @@ check_restart(Migration *m)
 	if (truncation_pending(m->id))
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s.%s was truncated: the copy starts over",
-						m->schema_name, m->table_name)));
+				 errmsg("table %s was truncated: the copy starts over",
+						sql_qualified(m->schema_name, m->table_name))));
 	if (m->state <= STATE_COPYING && relinfo_relfilenode(m->source) != m->relfilenode)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s.%s was rewritten: the copy starts over",
-						m->schema_name, m->table_name)));
+				 errmsg("table %s was rewritten: the copy starts over",
+						sql_qualified(m->schema_name, m->table_name))));
 }
 
 /*
@@ -59,23 +60,73 @@ reload_shapes(Migration *m)
 	m->target_shape = now->target_shape;
 }
 
+static int
+hint_changed(Migration *m)
+{
+	if (m->state == STATE_SWAPPED)
+		return errhint("Change them back and call migrate_ext.resume, or call migrate_ext.complete to stay with the partitioned table.");
+	return errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.");
+}
+
+/*
+ * Also asked where the trigger comes, and where the copy starts over: the
+ * target was made for these columns, and one that came later would be left out
+ * in silence.
+ */
+void
+guard_check_source(Migration *m)
+{
+	char	   *shape;
+
+	if (m->source_shape == NULL)
+		return;
+	shape = relinfo_shape(m->source);
+	if (strcmp(m->source_shape, shape) != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_TAMPERED),
+				 errmsg("the columns of table \"%s\" have changed since the migration was made",
+						get_rel_name(m->source)),
+				 errdetail("In detail: %s.", relinfo_shape_difference(m->source_shape, shape)),
+				 hint_changed(m)));
+}
+
 static void
 check_shapes(Migration *m)
 {
+	char	   *shape;
+
 	if (m->source_shape && m->target_shape)
 		reload_shapes(m);
-	if (m->source_shape && strcmp(m->source_shape, relinfo_shape(m->source)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_TAMPERED),
-				 errmsg("the columns of table \"%s\" have changed since the sync trigger came",
-						get_rel_name(m->source)),
-				 errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.")));
-	if (m->target_shape && strcmp(m->target_shape, relinfo_target_shape(m->target)) != 0)
+	guard_check_source(m);
+	if (m->target_shape == NULL)
+		return;
+	shape = relinfo_target_shape(m->target);
+	if (strcmp(m->target_shape, shape) != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_TAMPERED),
 				 errmsg("the columns or partitions of table \"%s\" were changed by somebody else",
 						get_rel_name(m->target)),
-				 errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.")));
+				 errdetail("In detail: %s.", relinfo_shape_difference(m->target_shape, shape)),
+				 hint_changed(m)));
+}
+
+/*
+ * Not tampered with, but moved on: somebody's swap() committed, or the trigger
+ * was put right, while we waited for the lock with what we had loaded before.
+ * The step is then to be made again.
+ */
+static void
+check_moved_on(Migration *m)
+{
+	Migration  *now = catalog_load(m->id, false);
+
+	if (now != NULL && (now->state != m->state || now->trigger_xmin != m->trigger_xmin))
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("migration \"%s\" has changed meanwhile", m->name),
+				 errdetail("It was in state %s and is in state %s.", state_name(m->state),
+						   state_name(now->state)),
+				 errhint("Try again.")));
 }
 
 void
@@ -91,9 +142,12 @@ guard_check(Migration *m)
 						get_rel_name(m->source) == NULL ? "the source" :
 						get_rel_name(m->target) == NULL ? "the target" : "the change log",
 						m->name),
-				 errhint("Call migrate_ext.cancel to end the migration.")));
+				 errhint("Call migrate_ext.%s to end the migration.",
+						 m->state == STATE_SWAPPED ? "complete" : "cancel")));
 	check_restart(m);
 	problem = sync_trigger_problem(m);
+	if (problem)
+		check_moved_on(m);
 	if (problem)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_TAMPERED),

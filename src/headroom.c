@@ -82,9 +82,7 @@ static struct
 static bool
 is_empty(Oid partition)
 {
-	return relinfo_blocks(partition) == 0 ||
-		   sql_int64("SELECT EXISTS (SELECT FROM ONLY %s)::pg_catalog.int4",
-					 sql_relation(partition)) == 0;
+	return relinfo_blocks(partition) == 0 || relinfo_rows(partition, 1) == 0;
 }
 
 /* Empty partitions at the end, up to "wanted" of them. */

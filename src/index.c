@@ -28,8 +28,10 @@
 #include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
+#include "commands/comment.h"
 #include "debug_point.h"
 #include "index_def.h"
 #include "miscadmin.h"
@@ -44,12 +46,6 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
-
-/*
- * Of a partitioned table's index until the swap gives it the source's name.  It
- * finds the index by this name, maybe with a number put in by name_free().
- */
-#define NEW_SUFFIX "_new"
 
 /* ------------------------------------------------------------------------
  * Reading definitions
@@ -397,6 +393,27 @@ make_on_leaves(Migration *m, IndexDef *def)
 	}
 }
 
+/* What people wrote about an index of the source, and about its constraint. */
+static void
+copy_comments(Oid from, Oid to)
+{
+	char *comment;
+
+	if (!OidIsValid(from))
+		return;
+	comment = GetComment(from, RelationRelationId, 0);
+	if (comment != NULL)
+		CreateComments(to, RelationRelationId, 0, comment);
+
+	from = get_index_constraint(from);
+	to = get_index_constraint(to);
+	if (!OidIsValid(from) || !OidIsValid(to))
+		return;
+	comment = GetComment(from, ConstraintRelationId, 0);
+	if (comment != NULL)
+		CreateComments(to, ConstraintRelationId, 0, comment);
+}
+
 /*
  * Everything is built: make the partitioned indexes, in this transaction.  Lets
  * go of the lock on the source that index_step() took, once it has been read.
@@ -425,14 +442,14 @@ finish_indexing(Run *run)
 	foreach (cell, defs)
 	{
 		IndexDef *def = lfirst(cell);
-		char *name = name_free(def->name, OidIsValid(def->source) ? NEW_SUFFIX : "", schema);
 
 		if (def->leaf_only)
 			make_on_leaves(m, def);
 		else
 		{
-			Oid index = make_partitioned(def, m->target, name);
+			Oid index = make_partitioned(def, m->target, index_def_new_name(def, schema));
 
+			copy_comments(def->source, index);
 			if (def->source == source_replica_index)
 				replica_index = index;
 		}

@@ -25,7 +25,9 @@
 #include "access/table.h"
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_constraint.h"
+#include "catalog/pg_index.h"
 #include "index_def.h"
+#include "nodes/nodes.h"
 #include "optimizer/optimizer.h"
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
@@ -37,6 +39,12 @@
 #include "utils/relcache.h"
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
+
+/* Of a partitioned table's index until the swap gives it the source's name. */
+#define NEW_SUFFIX "_new"
+
+/* name_free() may have put a number before it; up to this one we look. */
+#define MAX_NAME_NUMBER 9
 
 /* Statistics target of one column of an index. */
 typedef struct ColumnStatistics
@@ -175,6 +183,20 @@ key_has_column(Relation index, const char *name)
 	return false;
 }
 
+/*
+ * Columns that the index's expressions or predicate read.  As the catalog has
+ * them: the relation cache simplifies expressions, which may run functions.
+ */
+static void
+pull_stored_attnums(Relation index, AttrNumber attribute, Bitmapset **attnums)
+{
+	bool isnull;
+	Datum stored = SysCacheGetAttr(INDEXRELID, index->rd_indextuple, attribute, &isnull);
+
+	if (!isnull)
+		pull_varattnos(stringToNode(TextDatumGetCString(stored)), 1, attnums);
+}
+
 /* Has the target all columns that the source's index reads? */
 static bool
 target_has_columns(Migration *m, Relation index)
@@ -189,8 +211,8 @@ target_has_columns(Migration *m, Relation index)
 			attnums = bms_add_member(attnums,
 									 form->indkey.values[i] - FirstLowInvalidHeapAttributeNumber);
 	}
-	pull_varattnos((Node *) RelationGetIndexExpressions(index), 1, &attnums);
-	pull_varattnos((Node *) RelationGetIndexPredicate(index), 1, &attnums);
+	pull_stored_attnums(index, Anum_pg_index_indexprs, &attnums);
+	pull_stored_attnums(index, Anum_pg_index_indpred, &attnums);
 	while ((member = bms_next_member(attnums, member)) >= 0)
 	{
 		AttrNumber attnum = member + FirstLowInvalidHeapAttributeNumber;
@@ -347,23 +369,26 @@ index_contype(Relation index)
 	return index->rd_index->indisprimary ? CONSTRAINT_PRIMARY : CONSTRAINT_UNIQUE;
 }
 
+/* What index_def() would call "tail" of this one. */
+static char *
+tail_of(Relation index)
+{
+	Oid constraint = get_index_constraint(RelationGetRelid(index));
+
+	if (!OidIsValid(constraint))
+		return index_tail(index);
+	return constraint_tail(constraint, index->rd_index->indrelid, get_constraint_name(constraint));
+}
+
 /* Does this index of the target, or of a leaf, serve for "def"? */
 static bool
 index_serves(Relation index, IndexDef *def)
 {
-	Oid constraint;
-
 	/* there can't be a second primary key, so any will do */
 	if (def->contype == CONSTRAINT_PRIMARY)
 		return index->rd_index->indisprimary;
-	if (index->rd_index->indisunique != def->unique || index_contype(index) != def->contype)
-		return false;
-	if (def->contype == 0)
-		return strcmp(index_tail(index), def->tail) == 0;
-	constraint = get_index_constraint(RelationGetRelid(index));
-	return strcmp(constraint_tail(constraint, index->rd_index->indrelid,
-								  get_constraint_name(constraint)),
-				  def->tail) == 0;
+	return index->rd_index->indisunique == def->unique && index_contype(index) == def->contype &&
+		   strcmp(tail_of(index), def->tail) == 0;
 }
 
 bool
@@ -453,6 +478,136 @@ index_def_wanted(Migration *m)
 }
 
 /* ------------------------------------------------------------------------
+ * Which belongs to which
+ * ------------------------------------------------------------------------
+ */
+
+/* What has to be the same for two indexes to be a pair, in the order of trying. */
+typedef enum Likeness
+{
+	SAME_DEFINITION_AND_NAME,
+	SAME_DEFINITION,
+	SAME_NAME, /* where types differ, so may the texts */
+	NUM_LIKENESSES
+} Likeness;
+
+/* An index of the target. */
+typedef struct Candidate
+{
+	Oid oid;
+	char *name;
+	char contype;
+	bool unique;
+	char *tail;
+	bool taken;
+} Candidate;
+
+static List *
+find_candidates(Migration *m)
+{
+	Relation target = table_open(m->target, AccessShareLock);
+	List *candidates = NIL;
+	ListCell *cell;
+
+	foreach (cell, RelationGetIndexList(target))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		Candidate *candidate = palloc0(sizeof(Candidate));
+
+		candidate->oid = lfirst_oid(cell);
+		candidate->name = pstrdup(RelationGetRelationName(index));
+		candidate->contype = index_contype(index);
+		candidate->unique = index->rd_index->indisunique;
+		candidate->tail = tail_of(index);
+		candidates = lappend(candidates, candidate);
+		index_close(index, AccessShareLock);
+	}
+	table_close(target, AccessShareLock);
+	return candidates;
+}
+
+/* Could index_def_new_name() have come to this name? */
+static bool
+is_new_name(IndexDef *def, const char *name)
+{
+	int number;
+
+	if (strcmp(name, name_make(def->name, NEW_SUFFIX)) == 0)
+		return true;
+	for (number = 1; number <= MAX_NAME_NUMBER; number++)
+	{
+		if (strcmp(name, name_make(def->name, psprintf("%d" NEW_SUFFIX, number))) == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool
+is_alike(Candidate *candidate, IndexDef *def, Likeness likeness)
+{
+	if (candidate->taken || candidate->contype != def->contype || candidate->unique != def->unique)
+		return false;
+	if (def->contype == CONSTRAINT_PRIMARY)
+		return true;
+	if (likeness != SAME_NAME && strcmp(candidate->tail, def->tail) != 0)
+		return false;
+	return likeness == SAME_DEFINITION || is_new_name(def, candidate->name);
+}
+
+/* Pairs without a target, one an index of the source. */
+static List *
+begin_pairs(Migration *m)
+{
+	Relation source = table_open(m->source, NoLock);
+	List *pairs = NIL;
+	ListCell *cell;
+
+	foreach (cell, RelationGetIndexList(source))
+	{
+		IndexPair *pair;
+		IndexDef *def = index_def(m, lfirst_oid(cell));
+
+		if (def == NULL || def->leaf_only)
+			continue;
+		pair = palloc0(sizeof(IndexPair));
+		pair->source = lfirst_oid(cell);
+		pair->def = def;
+		pairs = lappend(pairs, pair);
+	}
+	table_close(source, NoLock);
+	return pairs;
+}
+
+List *
+index_def_pairs(Migration *m)
+{
+	List *pairs = begin_pairs(m);
+	List *candidates = find_candidates(m);
+	Likeness likeness;
+	ListCell *cell;
+	ListCell *candidate_cell;
+
+	for (likeness = 0; likeness < NUM_LIKENESSES; likeness++)
+	{
+		foreach (cell, pairs)
+		{
+			IndexPair *pair = lfirst(cell);
+
+			foreach (candidate_cell, candidates)
+			{
+				Candidate *candidate = lfirst(candidate_cell);
+
+				if (OidIsValid(pair->target) || !is_alike(candidate, pair->def, likeness))
+					continue;
+				pair->target = candidate->oid;
+				candidate->taken = true;
+			}
+		}
+	}
+	return pairs;
+}
+
+/* ------------------------------------------------------------------------
  * Making them
  * ------------------------------------------------------------------------
  */
@@ -469,6 +624,13 @@ index_def_sql(IndexDef *def, const char *name, Oid relid, bool only)
 						sql_relation(relid), quote_identifier(name), def->tail);
 	return psprintf("CREATE %sINDEX %s ON %s%s USING %s", def->unique ? "UNIQUE " : "",
 					quote_identifier(name), only ? "ONLY " : "", sql_relation(relid), def->tail);
+}
+
+/* The source's name is taken until the swap.  An index of ours has no other. */
+char *
+index_def_new_name(IndexDef *def, Oid schema)
+{
+	return name_free(def->name, OidIsValid(def->source) ? NEW_SUFFIX : "", schema);
 }
 
 /*

@@ -58,6 +58,26 @@ extern bool index_def_exists(IndexDef *def, Oid relid);
  */
 extern Oid index_def_find(Oid relid, Oid like);
 
+/* An index of the source, and the one of the partitioned table that was made for it. */
+typedef struct IndexPair
+{
+	Oid source;
+	Oid target;	   /* InvalidOid: there is none */
+	IndexDef *def; /* of the source's */
+} IndexPair;
+
+/*
+ * All indexes of the source that index_def() gives a definition for and a
+ * partitioned table can have; List of IndexPair *.  Told by definition, so
+ * whatever was renamed or built anew meanwhile; of several that are alike, by
+ * name.  Runs no code of a user's but what opening the target runs; call it as
+ * the owner.  The caller holds a lock on both tables.
+ */
+extern List *index_def_pairs(Migration *m);
+
+/* The name of a partitioned table's index until the swap gives it the source's. */
+extern char *index_def_new_name(IndexDef *def, Oid schema);
+
 /* Set the statistics targets of its expressions on an index made of it. */
 extern void index_def_set_statistics(IndexDef *def, Oid index);
 

@@ -61,8 +61,8 @@ lock_front(Run *run)
 static FullTransactionId
 oldest_running(void)
 {
-	FullTransactionId next = ReadNextFullTransactionId();
 	TransactionId xmin = GetLatestSnapshot()->xmin;
+	FullTransactionId next = ReadNextFullTransactionId();	/* so not below xmin */
 	uint32		epoch = EpochFromFullTransactionId(next);
 
 	/* xmin precedes next: where it is numerically above, the counter wrapped between */
@@ -93,12 +93,13 @@ install_body(Run *run, void *arg)
 	Migration  *m = run->m;
 
 	lock_front(run);
+	guard_check_source(m);
 	LockRelationOid(m->target, RowExclusiveLock);
 	changelog_create(m);
 	record_horizon(m);
 	ME_DEBUG_POINT("install_before_commit");
-	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s.%s are logged",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s are logged",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 /* An attempt that failed for want of a lock is tried again; all else is an error. */
@@ -164,6 +165,7 @@ restart_body(Run *run, void *arg)
 	Migration  *m = run->m;
 
 	lock_front(run);
+	guard_check_source(m);
 	run_as_owner(run);
 	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
 	drop_target_indexes(m);
@@ -172,7 +174,7 @@ restart_body(Run *run, void *arg)
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);
-	state_change(m, STATE_LOGGING, "the copy of %s.%s starts over", m->schema_name, m->table_name);
+	state_change(m, STATE_LOGGING, "the copy of %s starts over", sql_qualified(m->schema_name, m->table_name));
 }
 
 /*
@@ -197,7 +199,12 @@ mend_body(Run *run, void *arg)
 
 	lock_front(run);
 	if (m->state == STATE_SWAPPED)
+	{
+		/* somebody may have dropped the original's trigger, or enabled it again */
+		sync_trigger_set(m, SYNC_WRITE_THROUGH);
+		sync_trigger_flip(m, DIRECTION_REVERSE);
 		sync_trigger_prepare_reverse(m);
+	}
 	else
 		sync_trigger_set(m, SYNC_WRITE_THROUGH);
 	m->tainted = true;			/* until a clean verification */

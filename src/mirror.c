@@ -10,29 +10,9 @@
  * again here.  Mirroring may be done any number of times, in any order, and
  * always ends with what the front side has.
  *
- * A call deals with a group of one identity, or of two where an update changed
- * it, and then with those that it had to move out of the way:
- *
- *	 1. reverse: find the back row, and wait for whoever is changing it
- *	 2. read the front row
- *	 3. carry it over; refuse what doesn't fit
- *	 4. forward: find back rows in the leaves where they may be
- *	 5. pair new rows with back rows of the same table
- *	 6. ask the unique keys
- *	 7. delete, update, insert
- *
- * Whenever another transaction had to be waited for, or has changed a row
- * between finding and writing it, all of it begins again at 1.
- *
- * Why reverse has another order: in the partitioned table nothing keeps two
- * transactions from inserting one identity into two leaves, in the original its
- * key does.  T1 inserts (1) into leaf A, and mirrors it.  T2 inserts (1) into
- * leaf B, finds T1's row of the original, and waits.  T1 commits.  T2 finds the
- * row, reads the front again, both where its own row is and where the back
- * row's key points, finds two rows, and raises 23505.
- *
- * No step reads with the transaction's snapshot.  A REPEATABLE READ writer may
- * be older than the whole back side.
+ * This file opens and closes, and takes the calls.  A call deals with its own
+ * group of identities and then with each that it had to move out of the way; how
+ * is told in mirror_group.c.
  *
  * What lives how long: relations, maps and executor state live as long as the
  * mirror; its resource owner is a child of the opener's, so that all of it can
@@ -43,10 +23,7 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/sysattr.h"
 #include "access/table.h"
-#include "access/tableam.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "executor/executor.h"
@@ -85,7 +62,7 @@ watch_relation(Oid relid)
 {
 	if (watched_relations == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		ctl.keysize = sizeof(Oid);
 		ctl.entrysize = sizeof(Oid);
@@ -100,8 +77,8 @@ watch_relation(Oid relid)
 static TupleDesc
 copy_descriptor(Oid relid)
 {
-	Relation	rel = table_open(relid, NoLock);
-	TupleDesc	desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
+	Relation rel = table_open(relid, NoLock);
+	TupleDesc desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
 
 	table_close(rel, NoLock);
 	return desc;
@@ -110,13 +87,13 @@ copy_descriptor(Oid relid)
 static void
 create_places(Mirror *mirror)
 {
-	HASHCTL		ctl;
+	HASHCTL ctl;
 
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(Place);
 	ctl.hcxt = mirror->open_context;
-	mirror->places = hash_create("migrate_ext places", 16, &ctl,
-								 HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+	mirror->places =
+		hash_create("migrate_ext places", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /*
@@ -127,9 +104,9 @@ create_places(Mirror *mirror)
 static void
 mirror_prepare(Mirror *mirror)
 {
-	Migration  *m = mirror->m;
-	bool		forward = mirror->direction == DIRECTION_FORWARD;
-	Oid			front = forward ? m->source : m->target;
+	Migration *m = mirror->m;
+	bool forward = mirror->direction == DIRECTION_FORWARD;
+	Oid front = forward ? m->source : m->target;
 	MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
 
 	watch_relation(m->source);
@@ -137,7 +114,7 @@ mirror_prepare(Mirror *mirror)
 	watch_relation(m->log);
 	LockRelationOid(front, AccessShareLock);
 	mirror->back_root = table_open(forward ? m->target : m->source, RowExclusiveLock);
-	mirror->generation = watched_changes;	/* locked: now it stands still */
+	mirror->generation = watched_changes; /* locked: now it stands still */
 	mirror->source_desc = copy_descriptor(m->source);
 	mirror->target_desc = copy_descriptor(m->target);
 	changelog_columns(m->log, &mirror->log);
@@ -177,7 +154,7 @@ mirror_reset(Mirror *mirror)
 }
 
 /* Open everything (anew). An error leaves nothing open. */
-static void
+void
 mirror_reopen(Mirror *mirror)
 {
 	ResourceOwner save_owner = CurrentResourceOwner;
@@ -205,17 +182,17 @@ mirror_reopen(Mirror *mirror)
 Mirror *
 mirror_open(Migration *m, Direction direction)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext mirror",
-												  ALLOCSET_DEFAULT_SIZES);
-	Mirror	   *mirror = MemoryContextAllocZero(context, sizeof(Mirror));
+	MemoryContext context =
+		AllocSetContextCreate(CurrentMemoryContext, "migrate_ext mirror", ALLOCSET_DEFAULT_SIZES);
+	Mirror *mirror = MemoryContextAllocZero(context, sizeof(Mirror));
 
 	mirror->m = m;
 	mirror->direction = direction;
 	mirror->context = context;
-	mirror->open_context = AllocSetContextCreate(context, "migrate_ext mirror tables",
-												 ALLOCSET_DEFAULT_SIZES);
-	mirror->call_context = AllocSetContextCreate(context, "migrate_ext mirror call",
-												 ALLOCSET_DEFAULT_SIZES);
+	mirror->open_context =
+		AllocSetContextCreate(context, "migrate_ext mirror tables", ALLOCSET_DEFAULT_SIZES);
+	mirror->call_context =
+		AllocSetContextCreate(context, "migrate_ext mirror call", ALLOCSET_DEFAULT_SIZES);
 	mirror->parent_owner = CurrentResourceOwner;
 	mirror_reopen(mirror);
 	return mirror;
@@ -249,16 +226,16 @@ mirror_is_busy(Mirror *mirror)
  */
 
 bool
-refuse(Call *call, MirrorRefusal *refusal, int sqlerrcode, const char *fmt,...)
+refuse(Call *call, MirrorRefusal *refusal, int sqlerrcode, const char *fmt, ...)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(call->result_context);
 	StringInfoData message;
-	int			needed;
+	int needed;
 
 	initStringInfo(&message);
 	for (;;)
 	{
-		va_list		args;
+		va_list args;
 
 		va_start(args, fmt);
 		needed = appendStringInfoVA(&message, fmt, args);
@@ -286,9 +263,9 @@ call_slot(Call *call, Place *place)
 void
 call_drop_slots(Call *call)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, call->slots)
+	foreach (cell, call->slots)
 		ExecDropSingleTupleTableSlot(lfirst(cell));
 	list_free(call->slots);
 	call->slots = NIL;
@@ -306,9 +283,10 @@ call_pin_settings(Call *call)
 		{"row_security", "off"},
 		{"DateStyle", "ISO, YMD"},
 		{"IntervalStyle", "postgres"},
+		{"TimeZone", "UTC"},
 		{"extra_float_digits", "3"},
 	};
-	int			i;
+	int i;
 
 	if (call->pinned || call->snapshot != NULL)
 		return;
@@ -339,329 +317,14 @@ front_in_root_format(Call *call, Row *row)
 	return execute_attr_map_slot(row->place->to_root, row->slot, slot);
 }
 
-/* ------------------------------------------------------------------------
- * The algorithm
- * ------------------------------------------------------------------------
- */
-
-/*
- * The name of the original's key and a description of these values in it, for
- * the words of an error.
- */
-static char *
-describe_key(Mirror *mirror, Subject *subject, char **description)
-{
-	Place	   *place = place_get(mirror, mirror->m->source);
-	Relation	index = index_open(place->identity_index, AccessShareLock);
-	char	   *name = pstrdup(RelationGetRelationName(index));
-	Datum		values[INDEX_MAX_KEYS] = {0};
-	bool		isnull[INDEX_MAX_KEYS] = {0};
-	int			i;
-
-	for (i = 0; i < place->nkeys; i++)
-		values[place->keys[i].sk_attno - 1] = subject->source_values[place->key_position[i]];
-	*description = NULL;
-	if (IndexRelationGetNumberOfKeyAttributes(index) == place->nkeys)
-		*description = BuildIndexValueDescription(index, values, isnull);
-	index_close(index, AccessShareLock);
-	return name;
-}
-
-/*
- * Direction reverse: two rows of one identity.  In the writer's transaction
- * this is the error that the original's key would have raised.
- */
-static bool
-report_duplicate(Call *call, Subject *subject, MirrorRefusal *refusal)
-{
-	Mirror	   *mirror = call->mirror;
-	char	   *key;
-	char	   *name = describe_key(mirror, subject, &key);
-
-	if (call->snapshot != NULL || subject->displaced)
-		return refuse(call, refusal, ERRCODE_UNIQUE_VIOLATION,
-					  "duplicate key value violates unique constraint \"%s\"", name);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNIQUE_VIOLATION),
-			 errmsg("duplicate key value violates unique constraint \"%s\"", name),
-			 key ? errdetail("Key %s already exists.", key) : 0,
-			 errtableconstraint(mirror->back_root, name)));
-	return false;
-}
-
-/*
- * The row that the trigger brought, if no later statement of the transaction
- * has written it again: then it is the one that a search would find.
- */
-static TupleTableSlot *
-current_row(Call *call, Subject *subject)
-{
-	int			i;
-
-	for (i = 0; i < subject->nentries; i++)
-	{
-		const MirrorEntry *entry = &subject->entries[i];
-
-		if (entry->slot != NULL &&
-			table_tuple_satisfies_snapshot(entry->front, entry->slot, SnapshotSelf))
-			return entry->slot;
-	}
-	return NULL;
-}
-
-/*
- * Steps 2 and 3: the rows that shall be there.  False and *refusal if one of
- * them can't be.
- */
-static bool
-find_wanted(Call *call, List *group, List *back_rows, List **wanted, MirrorRefusal *refusal)
-{
-	ListCell   *cell;
-
-	*wanted = NIL;
-	foreach(cell, group)
-	{
-		Subject    *subject = lfirst(cell);
-		List	   *fronts;
-		Wanted	   *w;
-
-		w = palloc0(sizeof(Wanted));
-		w->subject = subject;
-		w->front = current_row(call, subject);
-		if (w->front == NULL)
-		{
-			if (!find_front_rows(call, subject, back_rows, &fronts, refusal))
-				return false;
-			if (fronts == NIL)
-				continue;
-			if (list_length(fronts) > 1)
-				return report_duplicate(call, subject, refusal);
-			w->front = front_in_root_format(call, linitial(fronts));
-		}
-		if (!map_wanted(call, w, refusal))
-			return false;
-		if (!w->skipped)
-			*wanted = lappend(*wanted, w);
-	}
-	return true;
-}
-
-/*
- * Compare a new row with the one to be updated.  Where a column is the same,
- * the new row takes the old one's datum: a long value isn't stored again.
- */
-static void
-compare_rows(Wanted *wanted)
-{
-	TupleDesc	desc = wanted->place->desc;
-	TupleTableSlot *old = wanted->old->slot;
-	TupleTableSlot *new = wanted->slot;
-	int			i;
-
-	slot_getallattrs(old);
-	wanted->changed = NULL;
-	for (i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || (old->tts_isnull[i] && new->tts_isnull[i]))
-			continue;
-		if (old->tts_isnull[i] == new->tts_isnull[i] &&
-			datum_image_eq(old->tts_values[i], new->tts_values[i], att->attbyval, att->attlen))
-			new->tts_values[i] = old->tts_values[i];
-		else
-			wanted->changed = bms_add_member(wanted->changed,
-											 att->attnum - FirstLowInvalidHeapAttributeNumber);
-	}
-	wanted->equal = bms_is_empty(wanted->changed);
-}
-
-/*
- * Step 5: which back row becomes which new row.  First those of the same
- * identity; what is left over may take another one of the group's.
- */
-static void
-pair_rows(List *wanted, List *rows)
-{
-	ListCell   *wanted_cell;
-	ListCell   *cell;
-	int			pass;
-
-	for (pass = 0; pass < 2; pass++)
-	{
-		foreach(wanted_cell, wanted)
-		{
-			Wanted	   *w = lfirst(wanted_cell);
-
-			foreach(cell, rows)
-			{
-				Row		   *row = lfirst(cell);
-
-				if (w->old != NULL || row->used || row->place != w->place ||
-					(pass == 0 && row->subject != w->subject))
-					continue;
-				row->used = true;
-				w->old = row;
-				compare_rows(w);
-			}
-		}
-	}
-}
-
-/* Is there anything to write? */
-static bool
-is_equal(List *wanted, List *rows)
-{
-	ListCell   *cell;
-
-	foreach(cell, rows)
-	{
-		if (!((Row *) lfirst(cell))->used)
-			return false;
-	}
-	foreach(cell, wanted)
-	{
-		if (!((Wanted *) lfirst(cell))->equal)
-			return false;
-	}
-	return true;
-}
-
-/* Step 6, for all new rows. */
-static Way
-ask_unique_keys(Call *call, List *group, List *wanted, List *rows, List **obstacles,
-				MirrorRefusal *refusal)
-{
-	ListCell   *cell;
-
-	*obstacles = NIL;
-	foreach(cell, wanted)
-	{
-		Wanted	   *w = lfirst(cell);
-		Way			way;
-
-		if (w->equal)
-			continue;
-		way = find_obstacles(call, w, group, rows, obstacles, refusal);
-		if (way != WAY_CLEAR)
-			return way;
-	}
-	return WAY_CLEAR;
-}
-
-/* Will a row of this subject be inserted elsewhere? */
-static bool
-moves_elsewhere(List *wanted, Subject *subject)
-{
-	ListCell   *cell;
-
-	foreach(cell, wanted)
-	{
-		Wanted	   *w = lfirst(cell);
-
-		if (w->subject == subject && w->old == NULL)
-			return true;
-	}
-	return false;
-}
-
-/* Step 7.  False: a row has been changed meanwhile, look again. */
-static bool
-write_rows(Call *call, List *wanted, List *rows, List *obstacles)
-{
-	ListCell   *cell;
-
-	foreach(cell, obstacles)
-	{
-		if (!displace_row(call, lfirst(cell)))
-			return false;
-	}
-	foreach(cell, rows)
-	{
-		Row		   *row = lfirst(cell);
-
-		if (!row->used && !delete_row(call, row, moves_elsewhere(wanted, row->subject)))
-			return false;
-	}
-	foreach(cell, wanted)
-	{
-		Wanted	   *w = lfirst(cell);
-
-		if (w->old != NULL && !w->equal && !update_row(call, w))
-			return false;
-	}
-	foreach(cell, wanted)
-	{
-		Wanted	   *w = lfirst(cell);
-
-		if (w->old == NULL)
-			insert_row(call, w);
-	}
-	return true;
-}
-
-/*
- * One attempt at a group.  WAY_CHANGED: try again.
- */
-static Way
-mirror_group_once(Call *call, List *group, MirrorRefusal *refusal)
-{
-	bool		reverse = call->mirror->direction == DIRECTION_REVERSE;
-	List	   *rows = NIL;
-	List	   *wanted;
-	List	   *obstacles;
-	Way			way = WAY_CLEAR;
-
-	if (reverse)
-		way = find_back_rows(call, group, NIL, &rows, refusal);
-	if (way != WAY_CLEAR)
-		return way;
-	if (!find_wanted(call, group, rows, &wanted, refusal))
-		return WAY_BLOCKED;
-	if (!reverse)
-		way = find_back_rows(call, group, wanted, &rows, refusal);
-	if (way != WAY_CLEAR)
-		return way;
-
-	pair_rows(wanted, rows);
-	if (!is_equal(wanted, rows))
-	{
-		way = ask_unique_keys(call, group, wanted, rows, &obstacles, refusal);
-		if (way != WAY_CLEAR)
-			return way;
-		if (!write_rows(call, wanted, rows, obstacles))
-			return WAY_CHANGED;
-	}
-	if (wanted == NIL && ((Subject *) linitial(group))->displaced)
-		finish_displaced(call, linitial(group));
-	return WAY_CLEAR;
-}
-
-/* A group, until it is done or refused. */
-static bool
-mirror_group(Call *call, List *group, MirrorRefusal *refusal)
-{
-	Way			way;
-
-	do
-	{
-		CHECK_FOR_INTERRUPTS();
-		if (call->mirror->broken)
-			mirror_reopen(call->mirror);
-		way = mirror_group_once(call, group, refusal);
-		call_drop_slots(call);
-	} while (way == WAY_CHANGED);
-	return way == WAY_CLEAR;
-}
-
 /* Keep for the caller that a displaced identity could not be put back. */
 static void
 report_displaced(Call *call, Subject *subject, MirrorRefusal *refusal)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(call->result_context);
-	Mirror	   *mirror = call->mirror;
+	Mirror *mirror = call->mirror;
 	MirrorDisplaced *displaced = palloc(sizeof(MirrorDisplaced));
-	int			i;
+	int i;
 
 	displaced->values = palloc0(mirror->log.natts * sizeof(Datum));
 	displaced->isnull = palloc(mirror->log.natts * sizeof(bool));
@@ -683,21 +346,21 @@ report_displaced(Call *call, Subject *subject, MirrorRefusal *refusal)
 static MirrorResult
 mirror_subjects(Call *call)
 {
-	Mirror	   *mirror = call->mirror;
-	List	   *group = list_copy(call->subjects);
-	bool		ok;
-	ListCell   *cell;
+	Mirror *mirror = call->mirror;
+	List *group = list_copy(call->subjects);
+	bool ok;
+	ListCell *cell;
 
 	if (mirror->user_code)
 		call_pin_settings(call);
-	foreach(cell, group)
+	foreach (cell, group)
 		map_subject(call, lfirst(cell));
 	ok = mirror_group(call, group, call->refusal);
 	call->done = list_length(group);
 
 	while (call->done < list_length(call->subjects))
 	{
-		Subject    *subject = list_nth(call->subjects, call->done);
+		Subject *subject = list_nth(call->subjects, call->done);
 		MirrorRefusal refusal = {0};
 
 		if (!mirror_group(call, list_make1(subject), &refusal))
@@ -713,7 +376,7 @@ mirror_subjects(Call *call)
 static void
 finish_call(Call *call)
 {
-	Mirror	   *mirror = call->mirror;
+	Mirror *mirror = call->mirror;
 
 	call_drop_slots(call);
 	call_unpin_settings(call);
@@ -733,12 +396,13 @@ finish_call(Call *call)
 static MirrorResult
 run_call(Call *call)
 {
-	Mirror	   *mirror = call->mirror;
+	Mirror *mirror = call->mirror;
 	MemoryContext old_context = CurrentMemoryContext;
 	MirrorResult result = MIRROR_REFUSED;
 
 	call->result_context = old_context;
 	memset(call->refusal, 0, sizeof(MirrorRefusal));
+	mirror->busy = true;
 	PG_TRY();
 	{
 		MemoryContextSwitchTo(mirror->call_context);
@@ -763,27 +427,31 @@ run_call(Call *call)
 static void
 begin_call(Call *call)
 {
-	Mirror	   *mirror = call->mirror;
+	Mirror *mirror = call->mirror;
 
 	if (mirror->busy)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("table \"%s\" is written while a row of it is carried over",
-						get_rel_name(mirror->direction == DIRECTION_FORWARD ?
-									 mirror->m->source : mirror->m->target)),
-				 errdetail("An expression of migration \"%s\", of a check or of an index writes to it.",
-						   mirror->m->name)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_IN_USE),
+			 errmsg("table \"%s\" is written while a row of it is carried over",
+					get_rel_name(mirror->direction == DIRECTION_FORWARD ? mirror->m->source
+																		: mirror->m->target)),
+			 errdetail("An expression of migration \"%s\", of a check or of an index writes to it.",
+					   mirror->m->name)));
 	if (mirror_is_stale(mirror))
+	{
+		/* compiling an expression may evaluate parts of it */
+		call_pin_settings(call);
 		mirror_reopen(mirror);
+	}
 	MemoryContextReset(mirror->call_context);
-	mirror->busy = true;
 }
 
 static void
 add_subject(Call *call, int nentries, const MirrorEntry *entries, bool all_leaves)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(call->mirror->call_context);
-	Subject    *subject = palloc0(sizeof(Subject));
+	Subject *subject = palloc0(sizeof(Subject));
 
 	subject->nentries = nentries;
 	subject->entries = entries;
@@ -792,39 +460,51 @@ add_subject(Call *call, int nentries, const MirrorEntry *entries, bool all_leave
 	MemoryContextSwitchTo(old_context);
 }
 
-/* See mirror.h. */
-MirrorResult
-mirror_row(Mirror *mirror, int nentries, Datum **values, bool **isnull, bool all_leaves,
-		   Snapshot snapshot, MirrorRefusal *refusal)
+/* One subject, of entries as arrays. */
+static void
+add_row(Call *call, int nentries, Datum **values, bool **isnull, bool all_leaves)
 {
-	Call		call = {.mirror = mirror, .snapshot = snapshot, .refusal = refusal};
-	MirrorEntry *entries;
-	int			i;
+	MirrorEntry *entries =
+		MemoryContextAllocZero(call->mirror->call_context, nentries * sizeof(MirrorEntry));
+	int i;
 
-	begin_call(&call);
-	entries = MemoryContextAllocZero(mirror->call_context, nentries * sizeof(MirrorEntry));
 	for (i = 0; i < nentries; i++)
 	{
 		entries[i].values = values[i];
 		entries[i].isnull = isnull[i];
 	}
-	add_subject(&call, nentries, entries, all_leaves);
+	add_subject(call, nentries, entries, all_leaves);
+}
+
+/* See mirror.h. */
+MirrorResult
+mirror_row(Mirror *mirror, int nentries, Datum **values, bool **isnull, bool all_leaves,
+		   Snapshot snapshot, MirrorRefusal *refusal)
+{
+	Call call = {.mirror = mirror, .snapshot = snapshot, .refusal = refusal};
+
+	begin_call(&call);
+	add_row(&call, nentries, values, isnull, all_leaves);
 	return run_call(&call);
+}
+
+/* See mirror.h.  What can't be looked for (no index) stays. */
+void
+mirror_remove(Mirror *mirror, int nentries, Datum **values, bool **isnull, Snapshot snapshot)
+{
+	MirrorRefusal ignored;
+	Call call = {.mirror = mirror, .snapshot = snapshot, .refusal = &ignored, .remove = true};
+
+	Assert(mirror->direction == DIRECTION_FORWARD);
+	begin_call(&call);
+	add_row(&call, nentries, values, isnull, false);
+	(void) run_call(&call);
 }
 
 bool
 mirror_same_identity(Mirror *mirror, const MirrorEntry *a, const MirrorEntry *b)
 {
-	int			i;
-
-	for (i = 0; i < mirror->log.nidentity; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(mirror->source_desc, mirror->log.attnums[i] - 1);
-
-		if (!datum_image_eq(a->values[i], b->values[i], att->attbyval, att->attlen))
-			return false;
-	}
-	return true;
+	return same_source_identity(mirror, a->values, b->values);
 }
 
 /* See mirror.h. */
@@ -832,9 +512,9 @@ MirrorResult
 mirror_change(Mirror *mirror, const MirrorEntry *old_entry, const MirrorEntry *new_entry,
 			  Oid front_leaf, bool all_leaves, MirrorRefusal *refusal)
 {
-	Call		call = {.mirror = mirror, .front_leaf = front_leaf, .refusal = refusal};
+	Call call = {.mirror = mirror, .front_leaf = front_leaf, .refusal = refusal};
 	MirrorEntry entries[2];
-	int			nentries = 0;
+	int nentries = 0;
 
 	begin_call(&call);
 	if (old_entry != NULL)
@@ -859,6 +539,11 @@ mirror_change(Mirror *mirror, const MirrorEntry *old_entry, const MirrorEntry *n
 void
 mirror_begin_statement(Mirror *mirror)
 {
+	ConstraintsSetStmt *immediate = makeNode(ConstraintsSetStmt);
+
+	/* what is deferred could not be fired as the owner, restricted as we are */
+	immediate->deferred = false;
+	AfterTriggerSetState(immediate);
 	AfterTriggerBeginQuery();
 }
 
@@ -866,7 +551,7 @@ mirror_begin_statement(Mirror *mirror)
 void
 mirror_end_statement(Mirror *mirror)
 {
-	EState	   *estate = CreateExecutorState();
+	EState *estate = CreateExecutorState();
 
 	AfterTriggerEndQuery(estate);
 	ExecResetTupleTable(estate->es_tupleTable, false);

@@ -12,9 +12,9 @@
 #ifndef MIGRATE_EXT_MIRROR_H
 #define MIGRATE_EXT_MIRROR_H
 
-#include "types.h"
 #include "executor/tuptable.h"
 #include "nodes/pg_list.h"
+#include "types.h"
 #include "utils/relcache.h"
 #include "utils/snapshot.h"
 
@@ -22,9 +22,9 @@ typedef struct Mirror Mirror;
 
 typedef enum MirrorResult
 {
-	MIRROR_UNCHANGED,			/* was equal already */
+	MIRROR_UNCHANGED, /* was equal already */
 	MIRROR_WRITTEN,
-	MIRROR_REFUSED				/* can't be written; *refusal tells; nothing done */
+	MIRROR_REFUSED /* can't be written; *refusal tells; nothing done */
 } MirrorResult;
 
 /*
@@ -44,29 +44,32 @@ extern void mirror_close(Mirror *mirror);
  */
 extern bool mirror_is_stale(Mirror *mirror);
 
+/* The transaction has ended, and with it all mirrors. */
+extern void mirror_forget(void);
+
 /* A call is under way: it must not be closed. */
 extern bool mirror_is_busy(Mirror *mirror);
 
 /* Why an identity could not be written; in the caller's memory context. */
 typedef struct MirrorRefusal
 {
-	int			sqlerrcode;
-	char	   *message;
+	int sqlerrcode;
+	char *message;
 
 	/*
 	 * Identities of other rows, which stood in the way of a unique key, were
 	 * deleted, and could not be put back: List of MirrorDisplaced.  Whatever
 	 * the result is, the caller logs them.
 	 */
-	List	   *displaced;
+	List *displaced;
 } MirrorRefusal;
 
 typedef struct MirrorDisplaced
 {
-	Datum	   *values;			/* an entry of the log: identity, the rest NULL */
-	bool	   *isnull;
-	int			sqlerrcode;
-	char	   *message;
+	Datum *values; /* an entry of the log: identity, the rest NULL */
+	bool *isnull;
+	int sqlerrcode;
+	char *message;
 } MirrorDisplaced;
 
 /*
@@ -90,6 +93,14 @@ extern MirrorResult mirror_row(Mirror *mirror, int nentries, Datum **values, boo
 							   bool all_leaves, Snapshot snapshot, MirrorRefusal *refusal);
 
 /*
+ * Direction forward, drain: remove an identity that was refused from the
+ * target.  Its entries, which tell where its old row stands, are about to be
+ * deleted, and a later write would put the new row beside it.
+ */
+extern void mirror_remove(Mirror *mirror, int nentries, Datum **values, bool **isnull,
+						  Snapshot snapshot);
+
+/*
  * What a trigger saw: entries of the OLD and the NEW row; NULL for none.  Where
  * the identity changed, the back row of the old one becomes the new one's, if
  * it can.  front_leaf: where both rows stand (reverse), else InvalidOid.
@@ -97,10 +108,10 @@ extern MirrorResult mirror_row(Mirror *mirror, int nentries, Datum **values, boo
  */
 typedef struct MirrorEntry
 {
-	Datum	   *values;
-	bool	   *isnull;
-	Relation	front;			/* of the NEW row, direction forward; or NULL */
-	TupleTableSlot *slot;		/* the row itself: spares a search if it is still current */
+	Datum *values;
+	bool *isnull;
+	Relation front;		  /* of the NEW row, direction forward; or NULL */
+	TupleTableSlot *slot; /* the row itself: spares a search if it is still current */
 } MirrorEntry;
 
 extern MirrorResult mirror_change(Mirror *mirror, const MirrorEntry *old_entry,
@@ -112,8 +123,8 @@ extern MirrorResult mirror_change(Mirror *mirror, const MirrorEntry *old_entry,
  * *refusal, if the row's columns can't be carried back.  Values may point
  * into the slot.
  */
-extern bool mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot,
-						 MirrorEntry *entry, MirrorRefusal *refusal);
+extern bool mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot, MirrorEntry *entry,
+						 MirrorRefusal *refusal);
 
 extern bool mirror_same_identity(Mirror *mirror, const MirrorEntry *a, const MirrorEntry *b);
 

@@ -1,369 +1,21 @@
 /*-------------------------------------------------------------------------
  *
  * mirror_map.c
- *	  From one side's columns to the other's, for the mirror.
+ *	  From one side's columns to the other's, for the mirror: entries of the
+ *	  log, whole rows, and rows of the front side to entries.
  *
- * An entry of the log has a few columns of a source row: the identity, and
- * those that the partition key depends on.  From it alone come the identity in
- * the target's types and the leaf that the row had then.  A whole row is
- * carried by columns_eval().
- *
- * Where a column is computed by an expression (a cast included), computing it
- * can fail for a row that the application is right to write.  A write-through
- * must turn that into a refusal.  Only then is the work done in a
- * subtransaction, which takes no transaction id and so costs next to nothing.
- * What an expression leaves behind when it fails (the executor's state of a
- * function in SQL, say) is not to be trusted: the mirror is opened anew.
+ * From an entry alone come the identity in the target's types and the leaf that
+ * the row had then.  A whole row is carried by columns_eval().
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
-#include "access/sysattr.h"
-#include "access/table.h"
-#include "access/xact.h"
-#include "catalog/partition.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "mirror_internal.h"
-#include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
-#include "partitioning/partdesc.h"
+#include "miscadmin.h"
 #include "utils/datum.h"
-#include "utils/memutils.h"
-#include "utils/partcache.h"
 #include "utils/rel.h"
-
-/* > 0: the subtransaction that is ending is a guard's. */
-int			mirror_guard_depth = 0;
-
-/* ------------------------------------------------------------------------
- * Guarding
- * ------------------------------------------------------------------------
- */
-
-/* Errors that are not the row's fault must reach the session. */
-static bool
-is_fault_of_row(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-			return false;
-		case ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR):
-			return sqlerrcode == ERRCODE_INTERNAL_ERROR;	/* a function's elog() */
-		default:
-			return sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
-	}
-}
-
-/* In the guard's PG_CATCH: end the subtransaction, turn the error into a refusal. */
-static void
-catch_error(Call *call, MemoryContext context, ResourceOwner owner, MirrorRefusal *refusal)
-{
-	ErrorData  *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	mirror_guard_depth--;
-	call->mirror->broken = true;
-	if (!is_fault_of_row(error->sqlerrcode))
-		ReThrowError(error);
-	(void) refuse(call, refusal, error->sqlerrcode, "%s", error->message);
-	FreeErrorData(error);
-}
-
-/*
- * Do work, which evaluates expressions.  Where it is risky, an error that is
- * the row's fault makes the result false and sets *refusal.  Settings must
- * have been pinned before: a nest level of settings can't outlive the
- * subtransaction that it was begun in.
- */
-bool
-run_guarded(Call *call, bool risky, Guarded work, void *arg, MirrorRefusal *refusal)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool ok = false;
-
-	if (!risky)
-		return work(call, arg, refusal);
-
-	BeginInternalSubTransaction(NULL);
-	mirror_guard_depth++;
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		ok = work(call, arg, refusal);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		mirror_guard_depth--;
-	}
-	PG_CATCH();
-	{
-		catch_error(call, context, owner, refusal);
-		ok = false;
-	}
-	PG_END_TRY();
-	return ok;
-}
-
-static bool
-is_user_function(Oid function, void *context)
-{
-	return function >= FirstNormalObjectId;
-}
-
-static bool
-user_code_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (check_functions_in_node(node, is_user_function, context))
-		return true;
-	/* a domain's checks may be anything */
-	if (IsA(node, CoerceToDomain) || IsA(node, SubLink) || IsA(node, NextValueExpr))
-		return true;
-	return expression_tree_walker(node, user_code_walker, context);
-}
-
-/*
- * Does evaluating this call what isn't PostgreSQL's own?  Such functions see
- * the session's settings, and run as the table's owner: the writer must not
- * choose their search_path.
- */
-bool
-contains_user_code(Node *node)
-{
-	return user_code_walker(node, NULL);
-}
-
-/* ------------------------------------------------------------------------
- * Opening
- * ------------------------------------------------------------------------
- */
-
-/* An expression that only renames a type is a plain column. */
-static void
-simplify_map(ColumnMap *map)
-{
-	int			i;
-
-	for (i = 0; i < map->natts; i++)
-	{
-		Node	   *bare = map->expr[i];
-
-		while (bare != NULL && IsA(bare, RelabelType))
-			bare = (Node *) ((RelabelType *) bare)->arg;
-		if (bare != NULL && IsA(bare, Var) && ((Var *) bare)->varattno > 0)
-		{
-			map->from_attnum[i] = ((Var *) bare)->varattno;
-			map->expr[i] = NULL;
-		}
-	}
-}
-
-/* Can evaluating it raise an error? */
-static bool
-is_risky(Node *expr)
-{
-	return expr != NULL && !IsA(expr, Const);
-}
-
-static bool
-is_map_risky(ColumnMap *map)
-{
-	int			i;
-
-	for (i = 0; i < map->natts; i++)
-	{
-		if (is_risky(map->expr[i]) && map->derived[i] == NULL)
-			return true;
-	}
-	return false;
-}
-
-static bool
-map_has_user_code(ColumnMap *map)
-{
-	int			i;
-
-	for (i = 0; i < map->natts; i++)
-	{
-		/* a derived key pins its settings by itself, and only where it is derived */
-		if (contains_user_code(map->expr[i]) && map->derived[i] == NULL)
-			return true;
-	}
-	return false;
-}
-
-/* Is it nothing but casts around this column? */
-static bool
-is_cast_of(Node *expr, AttrNumber attnum)
-{
-	for (;;)
-	{
-		if (expr == NULL)
-			return false;
-		if (IsA(expr, Var))
-			return ((Var *) expr)->varattno == attnum;
-		if (IsA(expr, RelabelType))
-			expr = (Node *) ((RelabelType *) expr)->arg;
-		else if (IsA(expr, CoerceViaIO))
-			expr = (Node *) ((CoerceViaIO *) expr)->arg;
-		else if (IsA(expr, CoerceToDomain))
-			expr = (Node *) ((CoerceToDomain *) expr)->arg;
-		else if (IsA(expr, FuncExpr) &&
-				 (((FuncExpr *) expr)->funcformat == COERCE_IMPLICIT_CAST ||
-				  ((FuncExpr *) expr)->funcformat == COERCE_EXPLICIT_CAST))
-			expr = linitial(((FuncExpr *) expr)->args);
-		else
-			return false;
-	}
-}
-
-/*
- * The target's column that carries this identity column: the one of the same
- * name, else the first that does; 0 if there is none.
- */
-static AttrNumber
-find_target_identity(Mirror *mirror, ColumnMap *map, AttrNumber attnum)
-{
-	const char *name = NameStr(TupleDescAttr(mirror->source_desc, attnum - 1)->attname);
-	AttrNumber	found = 0;
-	int			i;
-
-	for (i = 0; i < map->natts; i++)
-	{
-		bool		same = strcmp(NameStr(TupleDescAttr(mirror->target_desc, i)->attname), name) == 0;
-
-		if (map->from_attnum[i] != attnum && !is_cast_of(map->expr[i], attnum))
-			continue;
-		if (same)
-			return i + 1;
-		if (found == 0)
-			found = i + 1;
-	}
-	return found;
-}
-
-static void
-open_identity(Mirror *mirror, ColumnMap *map)
-{
-	int			i;
-
-	mirror->identity_plain = true;
-	for (i = 0; i < mirror->log.nidentity; i++)
-	{
-		AttrNumber	attnum = mirror->log.attnums[i];
-		AttrNumber	target = find_target_identity(mirror, map, attnum);
-
-		if (target == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("no column of the target carries the key column \"%s\"",
-							NameStr(TupleDescAttr(mirror->source_desc, attnum - 1)->attname)),
-					 errhint("Give the target a column of that name.")));
-		mirror->target_identity[i] = target;
-		if (map->expr[target - 1] != NULL)
-			mirror->identity_plain = false;
-	}
-}
-
-/* Does an entry have all columns of the source that this is made of? */
-static bool
-entry_determines(Mirror *mirror, ColumnMap *map, int i, Bitmapset *logged)
-{
-	Bitmapset  *members = NULL;
-	int			attr;
-
-	if (map->derived[i] != NULL)
-		return bms_is_member(map->derived[i]->source - FirstLowInvalidHeapAttributeNumber,
-							 logged);
-	if (map->expr[i] == NULL)
-		return bms_is_member(map->from_attnum[i] - FirstLowInvalidHeapAttributeNumber, logged);
-	if (contain_mutable_functions(map->expr[i]))
-		return false;
-	pull_varattnos(map->expr[i], 1, &members);
-	if (bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, members))
-	{
-		/* the row as a whole */
-		members = bms_del_member(members, 0 - FirstLowInvalidHeapAttributeNumber);
-		for (attr = 0; attr < mirror->source_desc->natts; attr++)
-		{
-			if (!TupleDescAttr(mirror->source_desc, attr)->attisdropped)
-				members = bms_add_member(members,
-										 attr + 1 - FirstLowInvalidHeapAttributeNumber);
-		}
-	}
-	return bms_is_subset(members, logged);
-}
-
-/*
- * What of the target's row an entry tells.  An expression counts only where
- * the partition key may need it: others would be evaluated for nothing, and
- * may fail.
- */
-static void
-open_key(Mirror *mirror, ColumnMap *map, Relation root)
-{
-	bool		deeper = false;
-	Bitmapset  *logged = NULL;
-	PartitionDesc partitions = RelationGetPartitionDesc(root, true);
-	int			i;
-
-	for (i = 0; i < partitions->nparts; i++)
-		deeper = deeper || !partitions->is_leaf[i];
-	for (i = 0; i < mirror->log.natts; i++)
-		logged = bms_add_member(logged,
-								mirror->log.attnums[i] - FirstLowInvalidHeapAttributeNumber);
-
-	mirror->entry_risky = false;
-	for (i = 0; i < map->natts; i++)
-	{
-		Bitmapset  *attr = bms_make_singleton(i + 1 - FirstLowInvalidHeapAttributeNumber);
-		bool		in_expression;
-
-		if (TupleDescAttr(mirror->target_desc, i)->attisdropped ||
-			!entry_determines(mirror, map, i, logged))
-			continue;
-		if (is_risky(map->expr[i]) && !deeper && !has_partition_attrs(root, attr, &in_expression))
-			continue;
-		mirror->key_attrs = bms_add_member(mirror->key_attrs, i);
-		mirror->entry_risky |= is_risky(map->expr[i]) && map->derived[i] == NULL;
-	}
-	(void) columns_of_partition_key(mirror->m, &mirror->key_known);
-
-	/* what routing runs on deeper levels isn't looked at: assume the worst */
-	mirror->user_code = deeper || contains_user_code((Node *) RelationGetPartitionKey(root)->partexprs);
-	for (i = 0; i < RelationGetPartitionKey(root)->partnatts; i++)
-		mirror->user_code |= is_user_function(RelationGetPartitionKey(root)->partsupfunc[i].fn_oid,
-											  NULL);
-}
-
-/* Which keys are derived, and what to do where nothing comes of it. */
-static void
-open_derived(Mirror *mirror, ColumnMap *map)
-{
-	int			i;
-
-	for (i = 0; i < map->natts; i++)
-	{
-		if (map->derived[i] != NULL)
-			mirror->derived = bms_add_member(mirror->derived, map->derived[i]->source);
-	}
-	mirror->root_key = columns_of_root_key(mirror->m->target);
-	mirror->skip_null_key = columns_skip_null_key(mirror->m);
-}
 
 /*
  * Does a source's row lack its key?  Then what its key is derived from decides
@@ -372,7 +24,7 @@ open_derived(Mirror *mirror, ColumnMap *map)
 bool
 map_lacks_key(Mirror *mirror, TupleTableSlot *source_row)
 {
-	int			attnum = -1;
+	int attnum = -1;
 
 	while ((attnum = bms_next_member(mirror->derived, attnum)) >= 0)
 	{
@@ -380,77 +32,6 @@ map_lacks_key(Mirror *mirror, TupleTableSlot *source_row)
 			return true;
 	}
 	return false;
-}
-
-/*
- * Fill in the mirror's columns part.  Both tables are locked.  Errors of
- * columns_build() and 55000 where the target lacks the identity.
- */
-void
-map_open(Mirror *mirror)
-{
-	ColumnMap  *forward = columns_build(mirror->m, DIRECTION_FORWARD);
-	ColumnMap  *reverse = NULL;
-	Relation	root = table_open(mirror->m->target, NoLock);
-
-	simplify_map(forward);
-	open_identity(mirror, forward);
-	open_derived(mirror, forward);
-	open_key(mirror, forward, root);
-	mirror->forward = columns_prepare(forward, mirror->estate);
-	mirror->map_risky = is_map_risky(forward);
-	mirror->user_code |= map_has_user_code(forward);
-	if (mirror->direction == DIRECTION_REVERSE)
-	{
-		reverse = columns_build(mirror->m, DIRECTION_REVERSE);
-		simplify_map(reverse);
-		mirror->reverse = columns_prepare(reverse, mirror->estate);
-		mirror->map_risky = is_map_risky(reverse);
-		mirror->user_code |= map_has_user_code(reverse);
-	}
-	mirror->entry_slot = MakeSingleTupleTableSlot(mirror->source_desc, &TTSOpsVirtual);
-	mirror->key_slot = MakeSingleTupleTableSlot(mirror->target_desc, &TTSOpsVirtual);
-	table_close(root, NoLock);
-}
-
-/*
- * Open the way to the leaves.  In direction forward this is the back side, and
- * open for good.  In reverse it is the front side: only while a call (or the
- * drain) needs it, so that the same session may alter it afterwards.
- */
-void
-router_open(Mirror *mirror)
-{
-	MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
-	ResourceOwner save_owner = CurrentResourceOwner;
-
-	CurrentResourceOwner = mirror->owner;
-	mirror->router_context = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext routing",
-												   ALLOCSET_SMALL_SIZES);
-	MemoryContextSwitchTo(mirror->router_context);
-	mirror->router_root = table_open(mirror->m->target,
-									 mirror->direction == DIRECTION_FORWARD ?
-									 RowExclusiveLock : AccessShareLock);
-	mirror->router_estate = CreateExecutorState();
-	mirror->router = router_create(mirror->router_root, mirror->router_estate);
-	CurrentResourceOwner = save_owner;
-	MemoryContextSwitchTo(old_context);
-}
-
-void
-router_close(Mirror *mirror)
-{
-	ResourceOwner save_owner = CurrentResourceOwner;
-
-	if (mirror->router == NULL)
-		return;
-	CurrentResourceOwner = mirror->owner;
-	router_free(mirror->router);
-	FreeExecutorState(mirror->router_estate);
-	table_close(mirror->router_root, NoLock);
-	MemoryContextDelete(mirror->router_context);
-	CurrentResourceOwner = save_owner;
-	mirror->router = NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -463,7 +44,7 @@ static void
 store_entry(Mirror *mirror, const MirrorEntry *entry)
 {
 	TupleTableSlot *slot = mirror->entry_slot;
-	int			i;
+	int i;
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
@@ -491,17 +72,17 @@ map_column(Mirror *mirror, int i, TupleTableSlot *source, bool *isnull)
 typedef struct LeafArg
 {
 	TupleTableSlot *source;
-	Oid			leaf;
+	Oid leaf;
 } LeafArg;
 
 /* Guarded: the leaf of a source row of which an entry's columns are there. */
 static bool
 route_source_row(Call *call, void *arg, MirrorRefusal *refusal)
 {
-	LeafArg    *leaf = arg;
-	Mirror	   *mirror = call->mirror;
+	LeafArg *leaf = arg;
+	Mirror *mirror = call->mirror;
 	TupleTableSlot *slot = mirror->key_slot;
-	int			i = -1;
+	int i = -1;
 
 	ExecClearTuple(slot);
 	memset(slot->tts_isnull, true, slot->tts_tupleDescriptor->natts * sizeof(bool));
@@ -518,7 +99,7 @@ route_source_row(Call *call, void *arg, MirrorRefusal *refusal)
 static Oid
 leaf_of_source_row(Call *call, TupleTableSlot *source)
 {
-	LeafArg		arg = {source, InvalidOid};
+	LeafArg arg = {source, InvalidOid};
 	MirrorRefusal ignored = {0};
 
 	(void) run_guarded(call, call->mirror->entry_risky || map_lacks_key(call->mirror, source),
@@ -539,15 +120,15 @@ keep_value(Datum value, Form_pg_attribute att)
 static bool
 map_identity(Call *call, void *arg, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	Subject    *subject = arg;
-	Datum		values[INDEX_MAX_KEYS];
-	int			i;
+	Mirror *mirror = call->mirror;
+	Subject *subject = arg;
+	Datum values[INDEX_MAX_KEYS];
+	int i;
 
 	for (i = 0; i < mirror->log.nidentity; i++)
 	{
-		int			attr = mirror->target_identity[i] - 1;
-		bool		isnull;
+		int attr = mirror->target_identity[i] - 1;
+		bool isnull;
 
 		values[i] = map_column(mirror, attr, mirror->entry_slot, &isnull);
 		if (isnull)
@@ -562,7 +143,7 @@ map_identity(Call *call, void *arg, MirrorRefusal *refusal)
 static bool
 same_hint(Mirror *mirror, const MirrorEntry *a, const MirrorEntry *b)
 {
-	int			i;
+	int i;
 
 	for (i = mirror->log.nidentity; i < mirror->log.natts; i++)
 	{
@@ -580,7 +161,7 @@ same_hint(Mirror *mirror, const MirrorEntry *a, const MirrorEntry *b)
 static bool
 lacks_hint(Mirror *mirror, const MirrorEntry *entry)
 {
-	int			i;
+	int i;
 
 	for (i = mirror->log.nidentity; i < mirror->log.natts; i++)
 	{
@@ -594,7 +175,7 @@ lacks_hint(Mirror *mirror, const MirrorEntry *entry)
 static bool
 entry_lacks_key(Mirror *mirror, const MirrorEntry *entry)
 {
-	int			i;
+	int i;
 
 	for (i = 0; mirror->derived != NULL && i < mirror->log.natts; i++)
 	{
@@ -610,9 +191,9 @@ entry_lacks_key(Mirror *mirror, const MirrorEntry *entry)
 void
 map_subject(Call *call, Subject *subject)
 {
-	Mirror	   *mirror = call->mirror;
+	Mirror *mirror = call->mirror;
 	MirrorRefusal ignored = {0};
-	int			i;
+	int i;
 
 	subject->source_values = subject->entries[0].values;
 	subject->target_values = subject->source_values;
@@ -640,7 +221,7 @@ map_subject(Call *call, Subject *subject)
 
 	for (i = 0; i < subject->nentries; i++)
 	{
-		Oid			leaf;
+		Oid leaf;
 
 		if (i > 0 && same_hint(mirror, &subject->entries[i - 1], &subject->entries[i]))
 			continue;
@@ -659,16 +240,16 @@ map_subject(Call *call, Subject *subject)
 typedef struct CarryArg
 {
 	TupleTableSlot *front;
-	TupleTableSlot *back;		/* in the root's format */
-	Oid			leaf;			/* direction forward */
-	bool		skipped;
+	TupleTableSlot *back; /* in the root's format */
+	Oid leaf;			  /* direction forward */
+	bool skipped;
 } CarryArg;
 
 /* Does a row of the target's root, as it would be, have no key? */
 static bool
 key_is_null(Mirror *mirror, TupleTableSlot *slot)
 {
-	int			attnum = -1;
+	int attnum = -1;
 
 	while ((attnum = bms_next_member(mirror->root_key, attnum)) >= 0)
 	{
@@ -683,15 +264,15 @@ static bool
 is_carry_risky(Mirror *mirror, CarryArg *carry)
 {
 	return mirror->map_risky ||
-		(mirror->direction == DIRECTION_FORWARD && map_lacks_key(mirror, carry->front));
+		   (mirror->direction == DIRECTION_FORWARD && map_lacks_key(mirror, carry->front));
 }
 
 /* Guarded: carry a row over, and find its leaf. */
 static bool
 carry_row(Call *call, void *arg, MirrorRefusal *refusal)
 {
-	CarryArg   *carry = arg;
-	Mirror	   *mirror = call->mirror;
+	CarryArg *carry = arg;
+	Mirror *mirror = call->mirror;
 	ExprContext *econtext = GetPerTupleExprContext(mirror->estate);
 
 	if (mirror->direction == DIRECTION_REVERSE)
@@ -723,14 +304,14 @@ carry_row(Call *call, void *arg, MirrorRefusal *refusal)
 static Place *
 place_of_row(Call *call, CarryArg *carry, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place;
+	Mirror *mirror = call->mirror;
+	Place *place;
 
 	if (mirror->direction == DIRECTION_REVERSE)
 		return place_get(mirror, mirror->m->source);
 	for (;;)
 	{
-		Oid			leaf = carry->leaf;
+		Oid leaf = carry->leaf;
 
 		place = place_get(mirror, leaf);
 		if (place != NULL && place->rel != NULL)
@@ -759,9 +340,9 @@ place_of_row(Call *call, CarryArg *carry, MirrorRefusal *refusal)
 bool
 map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	bool		forward = mirror->direction == DIRECTION_FORWARD;
-	CarryArg	carry = {wanted->front};
+	Mirror *mirror = call->mirror;
+	bool forward = mirror->direction == DIRECTION_FORWARD;
+	CarryArg carry = {wanted->front};
 
 	carry.back = MakeSingleTupleTableSlot(forward ? mirror->target_desc : mirror->source_desc,
 										  &TTSOpsVirtual);
@@ -777,9 +358,9 @@ map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 
 	wanted->slot = carry.back;
 	if (wanted->place->from_root != NULL)
-		wanted->slot = execute_attr_map_slot(wanted->place->from_root, carry.back,
-											 MakeSingleTupleTableSlot(wanted->place->desc,
-																	  &TTSOpsVirtual));
+		wanted->slot =
+			execute_attr_map_slot(wanted->place->from_root, carry.back,
+								  MakeSingleTupleTableSlot(wanted->place->desc, &TTSOpsVirtual));
 	return check_row(call, wanted, refusal);
 }
 
@@ -790,12 +371,12 @@ map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 Subject *
 map_obstacle(Call *call, Row *row)
 {
-	Mirror	   *mirror = call->mirror;
-	bool		forward = mirror->direction == DIRECTION_FORWARD;
-	Subject    *subject = palloc0(sizeof(Subject));
+	Mirror *mirror = call->mirror;
+	bool forward = mirror->direction == DIRECTION_FORWARD;
+	Subject *subject = palloc0(sizeof(Subject));
 	MirrorEntry *entry = palloc0(sizeof(MirrorEntry));
 	MirrorRefusal ignored = {0};
-	int			i;
+	int i;
 
 	if (forward && !mirror->identity_plain)
 		return NULL;
@@ -804,8 +385,8 @@ map_obstacle(Call *call, Row *row)
 	memset(entry->isnull, true, mirror->log.natts * sizeof(bool));
 	for (i = 0; i < mirror->log.nidentity; i++)
 	{
-		AttrNumber	attnum = row->place->identity[i];
-		Datum		value = slot_getattr(row->slot, attnum, &entry->isnull[i]);
+		AttrNumber attnum = row->place->identity[i];
+		Datum value = slot_getattr(row->slot, attnum, &entry->isnull[i]);
 
 		if (entry->isnull[i])
 			return NULL;
@@ -824,8 +405,8 @@ map_obstacle(Call *call, Row *row)
 	}
 	subject->all_leaves = !mirror->key_known || (!forward && map_lacks_key(mirror, row->slot));
 	if (!subject->all_leaves)
-		subject->leaves = list_make1_oid(forward ? row->place->relid :
-										 leaf_of_source_row(call, row->slot));
+		subject->leaves =
+			list_make1_oid(forward ? row->place->relid : leaf_of_source_row(call, row->slot));
 	row->subject = subject;
 	return subject;
 }
@@ -837,10 +418,10 @@ map_obstacle(Call *call, Row *row)
 Oid
 map_leaf_of_back_row(Call *call, Row *row)
 {
-	Mirror	   *mirror = call->mirror;
-	Subject    *subject = row->subject;
+	Mirror *mirror = call->mirror;
+	Subject *subject = row->subject;
 	MirrorEntry entry;
-	int			i;
+	int i;
 
 	if (OidIsValid(call->front_leaf) && !subject->displaced)
 	{
@@ -872,18 +453,18 @@ typedef struct EntryArg
 static bool
 compute_entry(Call *call, void *arg, MirrorRefusal *refusal)
 {
-	EntryArg   *work = arg;
-	Mirror	   *mirror = call->mirror;
+	EntryArg *work = arg;
+	Mirror *mirror = call->mirror;
 	ColumnEval *eval = mirror->reverse;
 	ExprContext *econtext = GetPerTupleExprContext(mirror->estate);
-	int			i;
+	int i;
 
 	econtext->ecxt_scantuple = work->root_slot;
 	for (i = 0; i < mirror->log.natts; i++)
 	{
-		int			attr = mirror->log.attnums[i] - 1;
+		int attr = mirror->log.attnums[i] - 1;
 		Form_pg_attribute att = TupleDescAttr(mirror->source_desc, attr);
-		Datum		value;
+		Datum value;
 
 		if (eval->states[attr] == NULL || eval->map->from_attnum[attr] > 0)
 			continue;
@@ -901,19 +482,20 @@ compute_entry(Call *call, void *arg, MirrorRefusal *refusal)
 static bool
 copy_entry(Mirror *mirror, Place *place, TupleTableSlot *slot, MirrorEntry *entry)
 {
-	bool		computed = false;
-	int			i;
+	bool computed = false;
+	int i;
 
 	for (i = 0; i < mirror->log.natts; i++)
 	{
-		AttrNumber	root_attnum = mirror->reverse->map->from_attnum[mirror->log.attnums[i] - 1];
+		AttrNumber root_attnum = mirror->reverse->map->from_attnum[mirror->log.attnums[i] - 1];
 
 		if (root_attnum == 0)
 			computed = true;
 		else
-			entry->values[i] = slot_getattr(slot, place->to_root == NULL ? root_attnum :
-											place->to_root->attnums[root_attnum - 1],
-											&entry->isnull[i]);
+			entry->values[i] = slot_getattr(
+				slot,
+				place->to_root == NULL ? root_attnum : place->to_root->attnums[root_attnum - 1],
+				&entry->isnull[i]);
 	}
 	return computed;
 }
@@ -923,11 +505,11 @@ bool
 mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot, MirrorEntry *entry,
 			 MirrorRefusal *refusal)
 {
-	Call		call = {.mirror = mirror, .result_context = CurrentMemoryContext};
-	EntryArg	arg = {slot, entry};
-	Place	   *place;
-	bool		ok;
-	int			i;
+	Call call = {.mirror = mirror, .result_context = CurrentMemoryContext};
+	EntryArg arg = {slot, entry};
+	Place *place;
+	bool ok;
+	int i;
 
 	memset(entry, 0, sizeof(MirrorEntry));
 	entry->values = palloc0(mirror->log.natts * sizeof(Datum));
@@ -945,9 +527,8 @@ mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot, MirrorEntry *
 	if (!copy_entry(mirror, place, slot, entry))
 		return true;
 	if (place->to_root != NULL)
-		arg.root_slot = execute_attr_map_slot(place->to_root, slot,
-											  MakeSingleTupleTableSlot(mirror->target_desc,
-																	   &TTSOpsVirtual));
+		arg.root_slot = execute_attr_map_slot(
+			place->to_root, slot, MakeSingleTupleTableSlot(mirror->target_desc, &TTSOpsVirtual));
 	if (mirror->user_code)
 		call_pin_settings(&call);
 	ok = run_guarded(&call, true, compute_entry, &arg, refusal);
@@ -959,10 +540,10 @@ mirror_entry(Mirror *mirror, Relation front, TupleTableSlot *slot, MirrorEntry *
 Jsonb *
 mirror_identity(Mirror *mirror, Relation front, TupleTableSlot *slot)
 {
-	Place	   *place = place_get(mirror, RelationGetRelid(front));
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull;
-	int			i;
+	Place *place = place_get(mirror, RelationGetRelid(front));
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull;
+	int i;
 
 	for (i = 0; i < place->nkeys; i++)
 		values[i] = slot_getattr(slot, place->identity[i], &isnull);

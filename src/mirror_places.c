@@ -36,10 +36,11 @@
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "mirror_internal.h"
+#include "miscadmin.h"
 #include "optimizer/optimizer.h"
 #include "relinfo.h"
+#include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -55,7 +56,7 @@
 static int
 identity_position(Place *place, AttrNumber attnum)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < place->nkeys; i++)
 	{
@@ -73,17 +74,17 @@ identity_position(Place *place, AttrNumber attnum)
 static int
 rate_index(Place *place, Relation index)
 {
-	int			nkeys = IndexRelationGetNumberOfKeyAttributes(index);
-	int			found = 0;
-	int			leading = 0;
-	int			i;
+	int nkeys = IndexRelationGetNumberOfKeyAttributes(index);
+	int found = 0;
+	int leading = 0;
+	int i;
 
 	if (!index->rd_index->indisvalid || index->rd_rel->relam != BTREE_AM_OID ||
 		RelationGetIndexPredicate(index) != NIL)
 		return 0;
 	for (i = 0; i < nkeys; i++)
 	{
-		AttrNumber	attnum = index->rd_index->indkey.values[i];
+		AttrNumber attnum = index->rd_index->indkey.values[i];
 
 		if (attnum <= 0 || identity_position(place, attnum) < 0)
 			continue;
@@ -100,16 +101,15 @@ rate_index(Place *place, Relation index)
 static void
 prepare_keys(Place *place, Relation index)
 {
-	int			count = 0;
-	int			i;
+	int count = 0;
+	int i;
 
 	for (i = 0; i < IndexRelationGetNumberOfKeyAttributes(index); i++)
 	{
-		int			position = identity_position(place, index->rd_index->indkey.values[i]);
-		Oid			type = index->rd_opcintype[i];
-		Oid			operator = get_opfamily_member(index->rd_opfamily[i], type, type,
-												   BTEqualStrategyNumber);
-		ScanKey		key = &place->keys[count];
+		int position = identity_position(place, index->rd_index->indkey.values[i]);
+		Oid type = index->rd_opcintype[i];
+		Oid operator= get_opfamily_member(index->rd_opfamily[i], type, type, BTEqualStrategyNumber);
+		ScanKey key = &place->keys[count];
 
 		if (position < 0)
 			continue;
@@ -124,15 +124,15 @@ prepare_keys(Place *place, Relation index)
 static void
 choose_index(Place *place, Relation rel)
 {
-	List	   *indexes = RelationGetIndexList(rel);
-	int			best = 0;
-	ListCell   *cell;
+	List *indexes = RelationGetIndexList(rel);
+	int best = 0;
+	ListCell *cell;
 
 	place->identity_index = InvalidOid;
-	foreach(cell, indexes)
+	foreach (cell, indexes)
 	{
-		Relation	index = index_open(lfirst_oid(cell), AccessShareLock);
-		int			rating = rate_index(place, index);
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+		int rating = rate_index(place, index);
 
 		if (rating > best)
 		{
@@ -148,8 +148,8 @@ choose_index(Place *place, Relation rel)
 static void
 describe_place(Mirror *mirror, Place *place, Relation rel)
 {
-	bool		is_source = place->relid == mirror->m->source;
-	int			i;
+	bool is_source = place->relid == mirror->m->source;
+	int i;
 
 	place->is_table = rel->rd_rel->relkind == RELKIND_RELATION;
 	place->nkeys = mirror->log.nidentity;
@@ -165,7 +165,7 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 	}
 	for (i = 0; i < place->nkeys; i++)
 	{
-		AttrNumber	attnum = is_source ? mirror->log.attnums[i] : mirror->target_identity[i];
+		AttrNumber attnum = is_source ? mirror->log.attnums[i] : mirror->target_identity[i];
 
 		if (place->to_root != NULL)
 			attnum = place->to_root->attnums[attnum - 1];
@@ -181,9 +181,9 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 Place *
 place_get(Mirror *mirror, Oid relid)
 {
-	Place	   *place;
-	Relation	rel;
-	bool		found;
+	Place *place;
+	Relation rel;
+	bool found;
 	MemoryContext old_context;
 
 	place = hash_search(mirror->places, &relid, HASH_ENTER, &found);
@@ -206,17 +206,50 @@ place_get(Mirror *mirror, Oid relid)
 	return place;
 }
 
+/*
+ * Do these values name the same row of the source?  As the index sees it that
+ * is searched: of numerics, 1.0 and 1.00 do.
+ */
+bool
+same_source_identity(Mirror *mirror, const Datum *a, const Datum *b)
+{
+	Place *place = NULL;
+	bool same = true;
+	int i;
+
+	for (i = 0; i < mirror->log.nidentity && same; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(mirror->source_desc, mirror->log.attnums[i] - 1);
+
+		same = datum_image_eq(a[i], b[i], att->attbyval, att->attlen);
+	}
+	if (!same)
+		place = place_get(mirror, mirror->m->source);
+	if (place == NULL || !OidIsValid(place->identity_index))
+		return same;
+	for (i = 0; i < place->nkeys; i++)
+	{
+		ScanKey key = &place->keys[i];
+		int position = place->key_position[i];
+
+		if (!DatumGetBool(
+				FunctionCall2Coll(&key->sk_func, key->sk_collation, a[position], b[position])))
+			return false;
+	}
+	return true;
+}
+
 /* Do the indexes or checks of an open place call functions of users? */
 static bool
 place_has_user_code(Place *place)
 {
 	ResultRelInfo *info = place->info;
 	TupleConstr *constr = place->desc->constr;
-	int			i;
+	int i;
 
 	for (i = 0; i < info->ri_NumIndices; i++)
 	{
-		IndexInfo  *index = info->ri_IndexRelationInfo[i];
+		IndexInfo *index = info->ri_IndexRelationInfo[i];
 
 		if (contains_user_code((Node *) index->ii_Expressions) ||
 			contains_user_code((Node *) index->ii_Predicate))
@@ -239,7 +272,7 @@ place_open(Mirror *mirror, Place *place)
 {
 	ResourceOwner save_owner = CurrentResourceOwner;
 	MemoryContext old_context;
-	Relation	rel;
+	Relation rel;
 
 	if (place->rel != NULL)
 		return true;
@@ -253,7 +286,7 @@ place_open(Mirror *mirror, Place *place)
 		filter_triggers(place->info, mirror->direction);
 		ExecOpenIndices(place->info, true);
 		if (place->info->ri_TrigDesc != NULL)
-			(void) ExecGetTriggerOldSlot(mirror->estate, place->info);	/* now, as it is kept */
+			(void) ExecGetTriggerOldSlot(mirror->estate, place->info); /* now, as it is kept */
 		place->user_code = place_has_user_code(place);
 		MemoryContextSwitchTo(old_context);
 		place->rel = rel;
@@ -281,8 +314,8 @@ wait_for_transaction(Call *call, Relation rel, ItemPointer tid, SnapshotData *di
 	if (dirty->speculativeToken)
 		SpeculativeInsertionWait(dirty->xmin, dirty->speculativeToken);
 	else
-		XactLockTableWait(TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax,
-						  rel, &where, reason);
+		XactLockTableWait(TransactionIdIsValid(dirty->xmin) ? dirty->xmin : dirty->xmax, rel,
+						  &where, reason);
 }
 
 /*
@@ -297,10 +330,10 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 	ScanKeyData keys[INDEX_MAX_KEYS];
 	TupleTableSlot *slot = NULL;
 	IndexScanDesc scan;
-	bool		ok = true;
-	int			entries = 0;
-	int			seen = 0;
-	int			i;
+	bool ok = true;
+	int entries = 0;
+	int seen = 0;
+	int i;
 
 	memcpy(keys, place->keys, place->nkeys * sizeof(ScanKeyData));
 	for (i = 0; i < place->nkeys; i++)
@@ -310,7 +343,7 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 	index_rescan(scan, keys, place->nkeys, NULL, 0);
 	for (;;)
 	{
-		Row		   *row;
+		Row *row;
 
 		if (!scan->xs_heap_continue)
 		{
@@ -346,11 +379,11 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 static Relation
 open_index(Place *place)
 {
-	int			i;
+	int i;
 
 	for (i = 0; place->rel != NULL && i < place->info->ri_NumIndices; i++)
 	{
-		Relation	index = place->info->ri_IndexRelationDescs[i];
+		Relation index = place->info->ri_IndexRelationDescs[i];
 
 		if (RelationGetRelid(index) == place->identity_index)
 			return index;
@@ -368,10 +401,10 @@ search_place(Call *call, Place *place, Relation rel, Subject *subject, Datum *id
 {
 	SnapshotData dirty;
 	ItemPointerData tid;
-	Relation	index = open_index(place);
-	Relation	mine = NULL;
-	bool		dead = false;
-	bool		ok;
+	Relation index = open_index(place);
+	Relation mine = NULL;
+	bool dead = false;
+	bool ok;
 
 	if (index == NULL)
 		index = mine = index_open(place->identity_index, AccessShareLock);
@@ -408,16 +441,16 @@ refuse_without_index(Call *call, Place *place, MirrorRefusal *refusal)
 static Way
 search_back_place(Call *call, Oid relid, Subject *subject, List **rows, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = place_get(mirror, relid);
-	Datum	   *identity = mirror->direction == DIRECTION_FORWARD ? subject->target_values :
-		subject->source_values;
-	int			before = list_length(*rows);
-	Relation	rel;
-	Way			way;
+	Mirror *mirror = call->mirror;
+	Place *place = place_get(mirror, relid);
+	Datum *identity =
+		mirror->direction == DIRECTION_FORWARD ? subject->target_values : subject->source_values;
+	int before = list_length(*rows);
+	Relation rel;
+	Way way;
 
 	if (place == NULL || !place->is_table)
-		return WAY_CLEAR;		/* gone, or never written by us */
+		return WAY_CLEAR; /* gone, or never written by us */
 	if (!OidIsValid(place->identity_index))
 	{
 		(void) refuse_without_index(call, place, refusal);
@@ -445,18 +478,18 @@ search_back_place(Call *call, Oid relid, Subject *subject, List **rows, MirrorRe
 static List *
 back_places(Call *call, Subject *subject, List *wanted)
 {
-	Mirror	   *mirror = call->mirror;
-	List	   *places;
-	ListCell   *cell;
+	Mirror *mirror = call->mirror;
+	List *places;
+	ListCell *cell;
 
 	if (mirror->direction == DIRECTION_REVERSE)
 		return list_make1_oid(mirror->m->source);
 	if (!subject->target_known)
 		return NIL;
 	places = list_copy(subject->leaves);
-	foreach(cell, wanted)
+	foreach (cell, wanted)
 	{
-		Wanted	   *w = lfirst(cell);
+		Wanted *w = lfirst(cell);
 
 		if (w->subject == subject)
 			places = list_append_unique_oid(places, w->place->relid);
@@ -476,18 +509,18 @@ back_places(Call *call, Subject *subject, List *wanted)
 Way
 find_back_rows(Call *call, List *group, List *wanted, List **rows, MirrorRefusal *refusal)
 {
-	ListCell   *subject_cell;
-	ListCell   *cell;
+	ListCell *subject_cell;
+	ListCell *cell;
 
 	*rows = NIL;
-	foreach(subject_cell, group)
+	foreach (subject_cell, group)
 	{
-		Subject    *subject = lfirst(subject_cell);
-		int			before = list_length(*rows);
+		Subject *subject = lfirst(subject_cell);
+		int before = list_length(*rows);
 
-		foreach(cell, back_places(call, subject, wanted))
+		foreach (cell, back_places(call, subject, wanted))
 		{
-			Way			way = search_back_place(call, lfirst_oid(cell), subject, rows, refusal);
+			Way way = search_back_place(call, lfirst_oid(cell), subject, rows, refusal);
 
 			if (way != WAY_CLEAR)
 				return way;
@@ -507,13 +540,13 @@ find_back_rows(Call *call, List *group, List *wanted, List **rows, MirrorRefusal
 static bool
 search_front_place(Call *call, Oid relid, Subject *subject, List **rows, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = place_get(mirror, relid);
-	Datum	   *identity = mirror->direction == DIRECTION_FORWARD ? subject->source_values :
-		subject->target_values;
-	int			before = list_length(*rows);
-	Relation	rel;
-	bool		found;
+	Mirror *mirror = call->mirror;
+	Place *place = place_get(mirror, relid);
+	Datum *identity =
+		mirror->direction == DIRECTION_FORWARD ? subject->source_values : subject->target_values;
+	int before = list_length(*rows);
+	Relation rel;
+	bool found;
 
 	if (place == NULL || !place->is_table)
 		return true;
@@ -535,16 +568,16 @@ search_front_place(Call *call, Oid relid, Subject *subject, List **rows, MirrorR
 static List *
 front_leaves(Call *call, Subject *subject, List *back_rows)
 {
-	Mirror	   *mirror = call->mirror;
-	List	   *leaves;
-	ListCell   *cell;
+	Mirror *mirror = call->mirror;
+	List *leaves;
+	ListCell *cell;
 
 	if (subject->all_leaves)
 		return relinfo_leaves(mirror->m->target);
 	leaves = list_copy(subject->leaves);
-	foreach(cell, back_rows)
+	foreach (cell, back_rows)
 	{
-		Row		   *row = lfirst(cell);
+		Row *row = lfirst(cell);
 
 		if (row->subject != subject)
 			continue;
@@ -566,18 +599,17 @@ front_leaves(Call *call, Subject *subject, List *back_rows)
  * perhaps more.  False and *refusal where they can't be looked for.
  */
 bool
-find_front_rows(Call *call, Subject *subject, List *back_rows, List **rows,
-				MirrorRefusal *refusal)
+find_front_rows(Call *call, Subject *subject, List *back_rows, List **rows, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	ListCell   *cell;
+	Mirror *mirror = call->mirror;
+	ListCell *cell;
 
 	*rows = NIL;
 	if (mirror->direction == DIRECTION_FORWARD)
 		return search_front_place(call, mirror->m->source, subject, rows, refusal);
 	if (!subject->target_known)
 		return true;
-	foreach(cell, front_leaves(call, subject, back_rows))
+	foreach (cell, front_leaves(call, subject, back_rows))
 	{
 		if (OidIsValid(lfirst_oid(cell)) &&
 			!search_front_place(call, lfirst_oid(cell), subject, rows, refusal))

@@ -38,20 +38,20 @@
 /* An index that a row is held against. */
 typedef struct Key
 {
-	Relation	index;
-	IndexInfo  *info;
-	Oid		   *procs;
-	uint16	   *strategies;
-	Datum		values[INDEX_MAX_KEYS];
-	bool		isnull[INDEX_MAX_KEYS];
+	Relation index;
+	IndexInfo *info;
+	Oid *procs;
+	uint16 *strategies;
+	Datum values[INDEX_MAX_KEYS];
+	bool isnull[INDEX_MAX_KEYS];
 } Key;
 
 /* Is the whole identity in this index?  Then no other identity conflicts. */
 static bool
 contains_identity(Place *place, IndexInfo *info)
 {
-	int			i;
-	int			j;
+	int i;
+	int j;
 
 	for (i = 0; i < place->nkeys; i++)
 	{
@@ -70,7 +70,7 @@ contains_identity(Place *place, IndexInfo *info)
 static bool
 is_untouched(Wanted *wanted, IndexInfo *info)
 {
-	int			i;
+	int i;
 
 	if (wanted->old == NULL || info->ii_Predicate != NIL || info->ii_Expressions != NIL)
 		return false;
@@ -90,11 +90,11 @@ is_untouched(Wanted *wanted, IndexInfo *info)
 static bool
 form_key(Call *call, Key *key, TupleTableSlot *slot)
 {
-	EState	   *estate = call->mirror->estate;
+	EState *estate = call->mirror->estate;
 	ExprContext *econtext = GetPerTupleExprContext(estate);
-	IndexInfo  *info = key->info;
+	IndexInfo *info = key->info;
 	MemoryContext old_context;
-	int			i;
+	int i;
 
 	econtext->ecxt_scantuple = slot;
 	if (info->ii_Predicate != NIL)
@@ -121,7 +121,7 @@ form_key(Call *call, Key *key, TupleTableSlot *slot)
 static bool
 conflicts(Key *key, Key *other)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < key->info->ii_NumIndexKeyAttrs; i++)
 	{
@@ -141,11 +141,11 @@ conflicts(Key *key, Key *other)
 static bool
 is_own_row(List *rows, Place *place, ItemPointer tid)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, rows)
+	foreach (cell, rows)
 	{
-		Row		   *row = lfirst(cell);
+		Row *row = lfirst(cell);
 
 		if (row->place == place && ItemPointerEquals(&row->slot->tts_tid, tid))
 			return true;
@@ -161,11 +161,11 @@ static Way
 scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 {
 	ScanKeyData keys[INDEX_MAX_KEYS];
-	int			nkeys = key->info->ii_NumIndexKeyAttrs;
+	int nkeys = key->info->ii_NumIndexKeyAttrs;
 	TupleTableSlot *slot = call_slot(call, place);
 	SnapshotData dirty;
 	IndexScanDesc scan;
-	int			i;
+	int i;
 
 	InitDirtySnapshot(dirty);
 	for (i = 0; i < nkeys; i++)
@@ -177,13 +177,13 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{
-		Row		   *row;
+		Row *row;
 
 		if (is_own_row(own, place, &slot->tts_tid) || is_own_row(*found, place, &slot->tts_tid))
 			continue;
 		if (scan->xs_recheck)
 		{
-			Key			other = *key;
+			Key other = *key;
 
 			if (!form_key(call, &other, slot) || !conflicts(key, &other))
 				continue;
@@ -192,8 +192,8 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 		{
 			index_endscan(scan);
 			wait_for_transaction(call, place->rel, &slot->tts_tid, &dirty,
-								 key->info->ii_ExclusionOps ? XLTW_RecheckExclusionConstr :
-								 XLTW_InsertIndex);
+								 key->info->ii_ExclusionOps ? XLTW_RecheckExclusionConstr
+															: XLTW_InsertIndex);
 			return WAY_CHANGED;
 		}
 		row = palloc0(sizeof(Row));
@@ -209,31 +209,22 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 static bool
 same_identity(Mirror *mirror, Subject *a, Subject *b)
 {
-	int			i;
-
-	for (i = 0; i < mirror->log.nidentity; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(mirror->source_desc, mirror->log.attnums[i] - 1);
-
-		if (!datum_image_eq(a->source_values[i], b->source_values[i], att->attbyval, att->attlen))
-			return false;
-	}
-	return true;
+	return same_source_identity(mirror, a->source_values, b->source_values);
 }
 
 /* Was the identity dealt with in this call already (this group included)? */
 static bool
 is_settled(Call *call, List *group, Subject *subject)
 {
-	ListCell   *cell;
-	int			i;
+	ListCell *cell;
+	int i;
 
 	for (i = 0; i < call->done; i++)
 	{
 		if (same_identity(call->mirror, list_nth(call->subjects, i), subject))
 			return true;
 	}
-	foreach(cell, group)
+	foreach (cell, group)
 	{
 		if (same_identity(call->mirror, lfirst(cell), subject))
 			return true;
@@ -249,9 +240,9 @@ static bool
 is_rightful(Call *call, Key *key, Place *place, Subject *subject)
 {
 	MirrorRefusal ignored = {0};
-	Wanted		wanted = {subject};
-	List	   *fronts;
-	Key			other = *key;
+	Wanted wanted = {subject};
+	List *fronts;
+	Key other = *key;
 
 	if (!find_front_rows(call, subject, NIL, &fronts, &ignored) || fronts == NIL)
 		return false;
@@ -278,20 +269,20 @@ static Way
 find_obstacles_of_key(Call *call, Key *key, Wanted *wanted, List *group, List *rows,
 					  List **obstacles, MirrorRefusal *refusal)
 {
-	List	   *own = list_concat_copy(rows, *obstacles);
-	List	   *found = NIL;
-	ListCell   *cell;
-	Way			way;
+	List *own = list_concat_copy(rows, *obstacles);
+	List *found = NIL;
+	ListCell *cell;
+	Way way;
 
 	if (!form_key(call, key, wanted->slot))
 		return WAY_CLEAR;
 	way = scan_key(call, key, wanted->place, own, &found);
 	if (way != WAY_CLEAR)
 		return way;
-	foreach(cell, found)
+	foreach (cell, found)
 	{
-		Row		   *row = lfirst(cell);
-		Subject    *subject = map_obstacle(call, row);
+		Row *row = lfirst(cell);
+		Subject *subject = map_obstacle(call, row);
 
 		if (subject == NULL || is_settled(call, group, subject) ||
 			is_rightful(call, key, wanted->place, subject))
@@ -313,14 +304,14 @@ find_obstacles(Call *call, Wanted *wanted, List *group, List *rows, List **obsta
 			   MirrorRefusal *refusal)
 {
 	ResultRelInfo *result = wanted->place->info;
-	int			i;
+	int i;
 
 	for (i = 0; i < result->ri_NumIndices; i++)
 	{
-		IndexInfo  *info = result->ri_IndexRelationInfo[i];
-		Key			key = {result->ri_IndexRelationDescs[i], info};
-		bool		exclusion = info->ii_ExclusionOps != NULL;
-		Way			way;
+		IndexInfo *info = result->ri_IndexRelationInfo[i];
+		Key key = {result->ri_IndexRelationDescs[i], info};
+		bool exclusion = info->ii_ExclusionOps != NULL;
+		Way way;
 
 		if (!info->ii_ReadyForInserts || (!info->ii_Unique && !exclusion))
 			continue;

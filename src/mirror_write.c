@@ -24,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/tableam.h"
 #include "access/xact.h"
@@ -47,7 +48,7 @@ keep_trigger(Trigger *trigger, Direction direction)
 	if (trigger->tgfoid == F_UNIQUE_KEY_RECHECK)
 		return true;
 	return direction == DIRECTION_REVERSE &&
-		RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE;
+		   RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_NONE;
 }
 
 /*
@@ -58,7 +59,7 @@ filter_triggers(ResultRelInfo *info, Direction direction)
 {
 	TriggerDesc *all = info->ri_TrigDesc;
 	TriggerDesc *kept;
-	int			i;
+	int i;
 
 	info->ri_TrigDesc = NULL;
 	if (all == NULL)
@@ -67,7 +68,7 @@ filter_triggers(ResultRelInfo *info, Direction direction)
 	kept->triggers = palloc(all->numtriggers * sizeof(Trigger));
 	for (i = 0; i < all->numtriggers; i++)
 	{
-		Trigger    *trigger = &all->triggers[i];
+		Trigger *trigger = &all->triggers[i];
 
 		if (!keep_trigger(trigger, direction))
 			continue;
@@ -115,7 +116,7 @@ compile_checks(Mirror *mirror, TupleConstr *constr)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(mirror->estate->es_query_cxt);
 	ExprState **checks = palloc(constr->num_check * sizeof(ExprState *));
-	int			i;
+	int i;
 
 	for (i = 0; i < constr->num_check; i++)
 		checks[i] = ExecPrepareExpr(stringToNode(constr->check[i].ccbin), mirror->estate);
@@ -127,12 +128,12 @@ compile_checks(Mirror *mirror, TupleConstr *constr)
 static bool
 evaluate_checks(Call *call, void *arg, MirrorRefusal *refusal)
 {
-	Wanted	   *wanted = arg;
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = wanted->place;
+	Wanted *wanted = arg;
+	Mirror *mirror = call->mirror;
+	Place *place = wanted->place;
 	TupleConstr *constr = place->desc->constr;
 	ExprContext *econtext = GetPerTupleExprContext(mirror->estate);
-	int			i;
+	int i;
 
 	if (place->checks == NULL)
 		place->checks = compile_checks(mirror, constr);
@@ -150,8 +151,8 @@ evaluate_checks(Call *call, void *arg, MirrorRefusal *refusal)
 static bool
 check_not_null(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 {
-	TupleDesc	desc = wanted->place->desc;
-	int			i;
+	TupleDesc desc = wanted->place->desc;
+	int i;
 
 	if (desc->constr == NULL || !desc->constr->has_not_null)
 		return true;
@@ -160,9 +161,10 @@ check_not_null(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
 		if (att->attnotnull && wanted->slot->tts_isnull[i])
-			return refuse(call, refusal, ERRCODE_NOT_NULL_VIOLATION,
-						  "null value in column \"%s\" of relation \"%s\" violates not-null constraint",
-						  NameStr(att->attname), RelationGetRelationName(wanted->place->rel));
+			return refuse(
+				call, refusal, ERRCODE_NOT_NULL_VIOLATION,
+				"null value in column \"%s\" of relation \"%s\" violates not-null constraint",
+				NameStr(att->attname), RelationGetRelationName(wanted->place->rel));
 	}
 	return true;
 }
@@ -174,8 +176,8 @@ check_not_null(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 bool
 check_row(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = wanted->place;
+	Mirror *mirror = call->mirror;
+	Place *place = wanted->place;
 
 	if (!place_open(mirror, place))
 		return refuse(call, refusal, ERRCODE_UNDEFINED_TABLE, "the table for the row is gone");
@@ -185,8 +187,8 @@ check_row(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 		call_pin_settings(call);
 	if (place->desc->constr == NULL || place->desc->constr->num_check == 0)
 		return true;
-	return run_guarded(call, mirror->map_risky || !mirror->m->made_target, evaluate_checks,
-					   wanted, refusal);
+	return run_guarded(call, mirror->map_risky || !mirror->m->made_target, evaluate_checks, wanted,
+					   refusal);
 }
 
 /* ------------------------------------------------------------------------
@@ -196,16 +198,18 @@ check_row(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 
 /*
  * A row that our own transaction has written in this very command can't be
- * written again: begin a new one.  Only then, since rows with different numbers
- * of commands take memory until the transaction ends.
+ * written again: begin a new one.  Only then, since each pair of commands that
+ * wrote and wrote again takes memory until the transaction ends.
  */
 static void
 begin_new_command(TupleTableSlot *slot)
 {
-	bool		isnull;
-	Datum		xmin = slot_getsysattr(slot, MinTransactionIdAttributeNumber, &isnull);
+	bool should_free;
+	HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
 
-	if (TransactionIdIsCurrentTransactionId(DatumGetTransactionId(xmin)))
+	Assert(!should_free);
+	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) &&
+		HeapTupleHeaderGetCmin(tuple->t_data) >= GetCurrentCommandId(false))
 		CommandCounterIncrement();
 }
 
@@ -222,9 +226,8 @@ is_written(TM_Result result)
 		case TM_Deleted:
 			return false;
 		default:
-			ereport(ERROR,
-					(errcode(ERRCODE_INTERNAL_ERROR),
-					 errmsg("unrecognized result %d of writing a row", result)));
+			ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+							errmsg("unrecognized result %d of writing a row", result)));
 			return false;
 	}
 }
@@ -262,7 +265,7 @@ delete_row(Call *call, Row *row, bool moves)
 bool
 displace_row(Call *call, Row *row)
 {
-	Subject    *subject = row->subject;
+	Subject *subject = row->subject;
 
 	if (!delete_tuple(call, row, false))
 		return false;
@@ -278,8 +281,8 @@ displace_row(Call *call, Row *row)
 void
 finish_displaced(Call *call, Subject *subject)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place;
+	Mirror *mirror = call->mirror;
+	Place *place;
 
 	if (mirror->direction == DIRECTION_FORWARD)
 		return;
@@ -296,19 +299,18 @@ static void
 hint_indexes(Wanted *wanted)
 {
 	ResultRelInfo *result = wanted->place->info;
-	int			i;
-	int			j;
+	int i;
+	int j;
 
 	for (i = 0; i < result->ri_NumIndices; i++)
 	{
-		IndexInfo  *info = result->ri_IndexRelationInfo[i];
+		IndexInfo *info = result->ri_IndexRelationInfo[i];
 
 		info->ii_CheckedUnchanged = true;
 		info->ii_IndexUnchanged = info->ii_Expressions == NIL;
 		for (j = 0; j < info->ii_NumIndexKeyAttrs && info->ii_IndexUnchanged; j++)
-			info->ii_IndexUnchanged =
-				!bms_is_member(info->ii_IndexAttrNumbers[j] - FirstLowInvalidHeapAttributeNumber,
-							   wanted->changed);
+			info->ii_IndexUnchanged = !bms_is_member(
+				info->ii_IndexAttrNumbers[j] - FirstLowInvalidHeapAttributeNumber, wanted->changed);
 	}
 }
 
@@ -316,18 +318,18 @@ hint_indexes(Wanted *wanted)
 bool
 update_row(Call *call, Wanted *wanted)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = wanted->place;
+	Mirror *mirror = call->mirror;
+	Place *place = wanted->place;
 	ItemPointerData old = wanted->old->slot->tts_tid;
 	TM_FailureData failure;
 	LockTupleMode lockmode;
-	bool		update_indexes;
-	List	   *recheck = NIL;
+	bool update_indexes;
+	List *recheck = NIL;
 
 	begin_new_command(wanted->old->slot);
 	if (!is_written(table_tuple_update(place->rel, &old, wanted->slot, GetCurrentCommandId(true),
-									   InvalidSnapshot, InvalidSnapshot, true, &failure,
-									   &lockmode, &update_indexes)))
+									   InvalidSnapshot, InvalidSnapshot, true, &failure, &lockmode,
+									   &update_indexes)))
 		return false;
 	if (update_indexes && place->info->ri_NumIndices > 0)
 	{
@@ -348,10 +350,10 @@ update_row(Call *call, Wanted *wanted)
 void
 insert_row(Call *call, Wanted *wanted)
 {
-	Mirror	   *mirror = call->mirror;
-	Place	   *place = wanted->place;
-	Subject    *subject = wanted->subject;
-	List	   *recheck = NIL;
+	Mirror *mirror = call->mirror;
+	Place *place = wanted->place;
+	Subject *subject = wanted->subject;
+	List *recheck = NIL;
 
 	table_tuple_insert(place->rel, wanted->slot, GetCurrentCommandId(true), 0, NULL);
 	if (place->info->ri_NumIndices > 0)

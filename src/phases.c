@@ -63,16 +63,14 @@ dispatch(Run *run, const Migration *m)
 {
 	if (m->goal == STATE_CANCELLED)
 		return cancel_step(run);
+	if (m->goal == STATE_COMPLETED && m->state == STATE_SWAPPED)
+		return complete_step(run);
 	if (m->paused || m->state > STATE_SWAPPED)
 		return STEP_WAIT;
 	if (m->state > STATE_CREATED && m->needs_mending)
 		return mend(run, m->state);
 	if (m->state == STATE_SWAPPED)
-	{
-		if (m->goal == STATE_COMPLETED)
-			return complete_step(run);
 		return m->goal == STATE_LIVE ? swap_step(run) : live_step(run);
-	}
 	if (m->state == STATE_LIVE && m->goal != STATE_SWAPPED)
 		return live_step(run);
 	if (m->state >= m->goal)
@@ -112,7 +110,8 @@ static void
 record_restart(Run *run, ErrorData *error)
 {
 	run_begin(run);
-	if (run->m && run->m->state < STATE_LIVE)
+	/* one of several helpers that found out is enough */
+	if (run->m && run->m->state < STATE_LIVE && !truncation_pending(run->m->id))
 	{
 		truncation_mark(run->m->id);
 		event_add(run->m, "restart", NULL, "%s", error->message);

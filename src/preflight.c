@@ -20,13 +20,17 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "arguments.h"
 #include "catalog.h"
+#include "index_def.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "stages.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_preflight);
@@ -81,6 +85,50 @@ check_spi(int code, int expected, const char *sql)
 }
 
 /*
+ * Indexes that the source got after those of the target were built: the
+ * application would miss them after the swap.
+ *
+ * Looks under the lightest lock there is, and not at all where somebody holds
+ * the strongest; the swap asks again when it has that one itself.
+ */
+static void
+each_missing_index(Migration *m, RowFunction f, void *arg)
+{
+	UserSwitch user;
+	ListCell *cell;
+
+	if (m->state != STATE_CATCHING_UP && m->state != STATE_LIVE)
+		return;
+	if (!ConditionalLockRelationOid(m->source, AccessShareLock))
+		return;
+	if (ConditionalLockRelationOid(m->target, AccessShareLock))
+	{
+		/* one of them dropped is told by others */
+		bool exist = get_rel_name(m->source) != NULL && get_rel_name(m->target) != NULL;
+
+		/* reading definitions may run functions of the owner's */
+		user_switch_owner(&user, m->owner);
+		foreach (cell, exist ? index_def_pairs(m) : NIL)
+		{
+			IndexPair *pair = lfirst(cell);
+			char *name = index_def_new_name(pair->def, get_rel_namespace(m->target));
+			char *row[PREFLIGHT_COLUMNS] = {"error"};
+
+			if (OidIsValid(pair->target))
+				continue;
+			row[1] = psprintf("index %s", sql_relation(pair->source));
+			row[2] = "was made after the target's indexes, and is missing there";
+			row[3] = psprintf("drop it, or make the same on the target (which blocks writes): %s",
+							  index_def_sql(pair->def, name, m->target, false));
+			f(row, arg);
+		}
+		user_switch_back(&user);
+		UnlockRelationOid(m->target, AccessShareLock);
+	}
+	UnlockRelationOid(m->source, AccessShareLock);
+}
+
+/*
  * Call f for each thing that stops a swap of m from its present state.  The
  * application's table is the source, or after a swap the target.
  */
@@ -109,6 +157,7 @@ each_error(Migration *m, RowFunction f, void *arg)
 	check_spi(SPI_execute_plan(errors_plan, values, NULL, false, 0), SPI_OK_SELECT, ERRORS_SQL);
 	each_row(f, arg);
 	SPI_finish();
+	each_missing_index(m, f, arg);
 	if (pushed)
 		PopActiveSnapshot();
 	user_switch_back(&user);

@@ -393,6 +393,8 @@ typedef struct Request
 	MigrationState from;		/* the state it starts in */
 	MigrationState to;
 	const char *options;		/* JSON text */
+	bool		ends;			/* the migration: done even while it is paused, or
+								 * what somebody broke could never be ended */
 } Request;
 
 static void
@@ -439,7 +441,7 @@ write_request(Call *call, Request *request)
 				 m->state < STATE_LIVE && request->to == STATE_SWAPPED ?
 				 errhint("SELECT migrate_ext.start and CALL migrate_ext.wait_for(%s, 'live') come first.",
 						 quote_literal_cstr(m->name)) : 0));
-	if (m->paused && request->to != STATE_CANCELLED)
+	if (m->paused && !request->ends)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration \"%s\" is paused", m->name),
@@ -471,7 +473,7 @@ judge_request(Call *call, Migration *m, void *arg)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("%s of migration \"%s\" was given up", call->name, m->name),
 				 m->last_error ? errdetail("%s", m->last_error) : 0));
-	if (m->paused && request->to != STATE_CANCELLED)
+	if (m->paused && !request->ends)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration \"%s\" is paused", m->name),
@@ -595,7 +597,7 @@ migrate_ext_complete(PG_FUNCTION_ARGS)
 {
 	bool		drop_original = argument_bool(fcinfo, 1, "drop_original");
 	char	   *options = checked_options(fcinfo, 2);
-	Request		request = {STATE_SWAPPED, STATE_COMPLETED, NULL};
+	Request		request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
 
 	request.options = psprintf("{\"drop_original\": %s%s%s", drop_original ? "true" : "false",
 							   strcmp(options, "{}") == 0 ? "" : ", ", options + 1);
@@ -607,7 +609,7 @@ migrate_ext_complete(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_cancel(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_CREATED, STATE_CANCELLED, "{}"};
+	Request		request = {STATE_CREATED, STATE_CANCELLED, "{}", true};
 
 	fulfil(fcinfo, "migrate_ext.cancel()", &request, 0);
 	PG_RETURN_VOID();

@@ -19,6 +19,7 @@
 #include "access/genam.h"
 #include "access/relation.h"
 #include "access/table.h"
+#include "access/tableam.h"
 #include "catalog.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
@@ -29,11 +30,13 @@
 #include "miscadmin.h"
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
+#include "run.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 /* Like table_open, but 42P01 without internals if the relation is gone. */
 static Relation
@@ -234,6 +237,9 @@ relinfo_check_source(Oid relid)
  * ------------------------------------------------------------------------
  */
 
+/* In a target's shape, before the OIDs of its leaves. */
+#define SHAPE_LEAVES "leaves"
+
 char *
 relinfo_shape(Oid relid)
 {
@@ -266,17 +272,141 @@ relinfo_target_shape(Oid target)
 	ListCell *lc;
 
 	initStringInfo(&shape);
-	appendStringInfo(&shape, "%sleaves", relinfo_shape(target));
+	appendStringInfo(&shape, "%s" SHAPE_LEAVES, relinfo_shape(target));
 	list_sort(leaves, list_oid_cmp);
 	foreach (lc, leaves)
 		appendStringInfo(&shape, " %u", lfirst_oid(lc));
 	return shape.data;
 }
 
+/* The line of a shape that speaks of this column, or NULL. */
+static const char *
+shape_line(const char *shape, long attnum)
+{
+	while (shape != NULL && *shape != '\0')
+	{
+		if (strtol(shape, NULL, 10) == attnum)
+			return shape;
+		shape = strchr(shape, '\n');
+		shape = shape != NULL ? shape + 1 : NULL;
+	}
+	return NULL;
+}
+
+/* The name in such a line; a quoted one may contain blanks. */
+static char *
+shape_column(const char *line)
+{
+	const char *name = strchr(line, ' ') + 1;
+	const char *end = name;
+	bool quoted = false;
+
+	while (*end != '\0' && (quoted || *end != ' '))
+		quoted ^= *end++ == '"';
+	return pnstrdup(name, end - name);
+}
+
+static void
+append_change(StringInfo changes, const char *kind, const char *name, const char *change)
+{
+	appendStringInfo(changes, "%s%s %s %s", changes->len > 0 ? ", " : "", kind, name, change);
+}
+
+/* Columns of "these" that "others" doesn't have; both: or has in another way. */
+static void
+compare_columns(StringInfo changes, const char *these, const char *others, const char *change,
+				bool both)
+{
+	const char *line = these;
+
+	while (line != NULL && *line >= '0' && *line <= '9')
+	{
+		const char *other = shape_line(others, strtol(line, NULL, 10));
+		size_t len = strcspn(line, "\n") + 1;
+
+		if (other == NULL)
+			append_change(changes, "column", shape_column(line), change);
+		else if (both && strncmp(line, other, len) != 0)
+			append_change(changes, "column", shape_column(line), "was changed");
+		line = strchr(line, '\n');
+		line = line != NULL ? line + 1 : NULL;
+	}
+}
+
+static List *
+shape_leaves(const char *shape)
+{
+	const char *place = strstr(shape, SHAPE_LEAVES);
+	List *leaves = NIL;
+	char *end;
+	Oid leaf;
+
+	if (place == NULL)
+		return NIL;
+	place += strlen(SHAPE_LEAVES);
+	while ((leaf = (Oid) strtoul(place, &end, 10)) != InvalidOid)
+	{
+		leaves = lappend_oid(leaves, leaf);
+		place = end;
+	}
+	return leaves;
+}
+
+static void
+compare_leaves(StringInfo changes, List *these, List *others, const char *change)
+{
+	ListCell *lc;
+
+	foreach (lc, list_difference_oid(these, others))
+	{
+		char *name = get_rel_name(lfirst_oid(lc));
+
+		if (name != NULL)
+			append_change(changes, "partition", quote_identifier(name), change);
+		else
+			append_change(changes, "partition", psprintf("with OID %u", lfirst_oid(lc)),
+						  "was dropped");
+	}
+}
+
+char *
+relinfo_shape_difference(const char *was, const char *is)
+{
+	StringInfoData changes;
+
+	initStringInfo(&changes);
+	compare_columns(&changes, was, is, "is gone", true);
+	compare_columns(&changes, is, was, "is new", false);
+	compare_leaves(&changes, shape_leaves(was), shape_leaves(is), "is gone");
+	compare_leaves(&changes, shape_leaves(is), shape_leaves(was), "is new");
+	return changes.data;
+}
+
 /* ------------------------------------------------------------------------
  * Storage
  * ------------------------------------------------------------------------
  */
+
+/*
+ * The partitions of a partitioned table.  Building the descriptor evaluates
+ * what is constant in the expressions of the partition key, functions of the
+ * owner's included: as the owner, then.
+ */
+static PartitionDesc
+partitions(Relation rel)
+{
+	Oid owner = rel->rd_rel->relowner;
+	bool is_owner = GetUserId() == owner && InSecurityRestrictedOperation();
+	PartitionDesc desc;
+	UserSwitch save;
+
+	if (!is_owner)
+		user_switch_owner(&save, owner);
+	desc = RelationGetPartitionDesc(rel, false);
+	if (!is_owner)
+		user_switch_back(&save);
+	return desc;
+}
 
 /*
  * A partition whose detaching is under way is still a leaf: it holds rows
@@ -296,7 +426,7 @@ collect_leaves(Oid relid, List *leaves)
 	rel = open_relation(relid);
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
-		desc = RelationGetPartitionDesc(rel, false);
+		desc = partitions(rel);
 		for (i = 0; i < desc->nparts; i++)
 			leaves = collect_leaves(desc->oids[i], leaves);
 	}
@@ -329,4 +459,30 @@ relinfo_relfilenode(Oid relid)
 
 	table_close(rel, AccessShareLock);
 	return node;
+}
+
+int64
+relinfo_rows(Oid relid, int64 limit)
+{
+	Relation rel = open_relation(relid);
+	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
+	TupleTableSlot *slot;
+	TableScanDesc scan;
+	int64 rows = 0;
+
+	if (RELKIND_HAS_TABLE_AM(rel->rd_rel->relkind))
+	{
+		slot = table_slot_create(rel, NULL);
+		scan = table_beginscan(rel, snapshot, 0, NULL);
+		while (rows < limit && table_scan_getnextslot(scan, ForwardScanDirection, slot))
+		{
+			CHECK_FOR_INTERRUPTS();
+			rows++;
+		}
+		table_endscan(scan);
+		ExecDropSingleTupleTableSlot(slot);
+	}
+	UnregisterSnapshot(snapshot);
+	table_close(rel, AccessShareLock);
+	return rows;
 }

@@ -45,6 +45,8 @@ extern char *relinfo_shape(Oid relid);
 
 /* relinfo_shape() of the target plus the OIDs of its leaves, sorted. */
 extern char *relinfo_target_shape(Oid target);
+/* What has changed from one shape to another, for people: "column a is gone, ..." */
+extern char *relinfo_shape_difference(const char *was, const char *is);
 
 /* Leaves (relkind r) below a partitioned table, in bound order; List of Oid. */
 extern List *relinfo_leaves(Oid target);
@@ -52,5 +54,12 @@ extern List *relinfo_leaves(Oid target);
 /* 64-bit-safe number of blocks of the main fork, now. */
 extern BlockNumber relinfo_blocks(Oid relid);
 extern Oid	relinfo_relfilenode(Oid relid);
+
+/*
+ * Rows of one table (of a partitioned one: none) that the latest snapshot sees,
+ * up to a limit.  No query is planned for it, so that it may be asked with any
+ * rights: planning evaluates what is constant in index expressions.
+ */
+extern int64 relinfo_rows(Oid relid, int64 limit);
 
 #endif

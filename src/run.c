@@ -44,6 +44,7 @@ static const struct
 	{"session_replication_role", "origin"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
+	{"TimeZone", "UTC"},		/* a day of an instant is the same for all who write */
 	{"extra_float_digits", "3"},
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
@@ -143,6 +144,7 @@ run_begin(Run *run)
 	run->in_transaction = true;
 	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
 	run->guc_nestlevel = NewGUCNestLevel();
+	run->owner_nestlevel = 0;
 	become(BOOTSTRAP_SUPERUSERID, 0);
 	pin_settings();
 	pin_timeouts();
@@ -150,11 +152,25 @@ run_begin(Run *run)
 	run->m = catalog_load(run->migration_id, false);
 }
 
+/*
+ * Take back what the owner's functions have set: an expression that calls
+ * set_config() must not choose the search_path of what we do next as superuser,
+ * nor of the session that called us.
+ */
+static void
+forget_owners_settings(Run *run)
+{
+	if (run->owner_nestlevel > 0)
+		AtEOXact_GUC(false, run->owner_nestlevel);
+	run->owner_nestlevel = 0;
+}
+
 /* Commit what run_begin() began. */
 void
 run_commit(Run *run)
 {
 	Assert(run->in_transaction);
+	forget_owners_settings(run);
 	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
 	AtEOXact_GUC(true, run->guc_nestlevel);
 	run->m = NULL;
@@ -233,12 +249,15 @@ run_as_owner(Run *run)
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("the source of migration \"%s\" has been dropped", run->m->name),
 				 errhint("Call migrate_ext.cancel to end the migration.")));
+	if (run->owner_nestlevel == 0)
+		run->owner_nestlevel = NewGUCNestLevel();
 	become(run->m->owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 }
 
 void
 run_as_self(Run *run)
 {
+	forget_owners_settings(run);
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID,
 						   run->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 }

@@ -26,6 +26,9 @@ extern StepResult install_mend_step(Run *run);
  */
 extern void guard_check(Migration *m);
 
+/* Of that, only whether the source's columns are still those that the target was made for. */
+extern void guard_check_source(Migration *m);
+
 /* copy.c: logging -> copying -> indexing */
 extern StepResult copy_begin_step(Run *run);	/* state logging, goal beyond */
 extern StepResult copy_step(Run *run);	/* DONE when all batches are done */
@@ -50,6 +53,8 @@ extern StepResult golive_step(Run *run);
 
 /* live.c: what goes on while live and swapped: drain logged identities, statistics */
 extern StepResult live_step(Run *run);
+
+struct VerifyCounts;
 
 /* verify.c.  Returns through *counts; each range is a transaction of its own. */
 

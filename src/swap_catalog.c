@@ -42,15 +42,14 @@
 #include "utils/syscache.h"
 
 #include "catalog_spi.h"
+#include "index_def.h"
+#include "run.h"
 #include "sqlgen.h"
 #include "swap_catalog.h"
 
 /* Suffixes: of the original after the swap, of the target before it. */
 #define ORIGINAL_SUFFIX "_orig"
 #define TARGET_SUFFIX "_new"
-
-/* name_free() may have put a number before the target's suffix; up to this one we look. */
-#define MAX_NAME_NUMBER 9
 
 /* ------------------------------------------------------------------------
  * Names
@@ -82,31 +81,17 @@ rename_relation(Oid relid, const char *name)
 	return change;
 }
 
-/* The target's index that was made for the source's index of this name, if any. */
-static Oid
-counterpart_index(const char *name, Oid schema, List *target_indexes)
-{
-	int number;
-
-	for (number = 0; number <= MAX_NAME_NUMBER; number++)
-	{
-		char *suffix = number == 0 ? TARGET_SUFFIX : psprintf("%d" TARGET_SUFFIX, number);
-		Oid index = get_relname_relid(name_make(name, suffix), schema);
-
-		if (OidIsValid(index) && list_member_oid(target_indexes, index))
-			return index;
-	}
-	return InvalidOid;
-}
-
+/* As the owner: reading the target's partition key may run his functions. */
 static List *
-index_list(Oid relid)
+find_index_pairs(Migration *m)
 {
-	Relation rel = table_open(relid, NoLock);
-	List *indexes = RelationGetIndexList(rel);
+	UserSwitch user;
+	List *pairs;
 
-	table_close(rel, NoLock);
-	return indexes;
+	user_switch_owner(&user, m->owner);
+	pairs = index_def_pairs(m);
+	user_switch_back(&user);
+	return pairs;
 }
 
 /*
@@ -116,21 +101,19 @@ index_list(Oid relid)
 static List *
 exchange_index_names(Migration *m, List *changes)
 {
-	Oid schema = get_rel_namespace(m->target);
-	List *target_indexes = index_list(m->target);
+	List *pairs = find_index_pairs(m);
+	Oid schema = get_rel_namespace(m->source);
 	ListCell *lc;
 
-	foreach (lc, index_list(m->source))
+	foreach (lc, pairs)
 	{
-		Oid index = lfirst_oid(lc);
-		char *name = get_rel_name(index);
-		Oid counterpart = counterpart_index(name, schema, target_indexes);
+		IndexPair *pair = lfirst(lc);
 
-		if (!OidIsValid(counterpart))
+		if (!OidIsValid(pair->target))
 			continue;
-		changes = lappend(changes, rename_relation(index, name_free(name, ORIGINAL_SUFFIX,
-																	get_rel_namespace(index))));
-		changes = lappend(changes, rename_relation(counterpart, name));
+		changes = lappend(changes, rename_relation(pair->source, name_free(pair->def->name,
+																		   ORIGINAL_SUFFIX, schema)));
+		changes = lappend(changes, rename_relation(pair->target, pair->def->name));
 	}
 	return changes;
 }

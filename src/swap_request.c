@@ -55,11 +55,13 @@ read_options(SwapRequest *request, Jsonb *options)
 {
 	char *old_snapshots = json_field(options, "old_snapshots");
 	char *blockers = json_field(options, "blockers");
+	char *incoming_fks = json_field(options, "incoming_fks");
 
 	request->ignore_old_snapshots = old_snapshots && strcmp(old_snapshots, "ignore") == 0;
 	request->verify = bool_field(options, "verify", true);
 	request->accept_failed = bool_field(options, "accept_failed", false);
 	request->drop_original = bool_field(options, "drop_original", false);
+	request->drop_incoming_fks = incoming_fks && strcmp(incoming_fks, "drop") == 0;
 	if (blockers && strcmp(blockers, "cancel") == 0)
 		request->blockers = BLOCKERS_CANCEL;
 	else if (blockers && strcmp(blockers, "terminate") == 0)

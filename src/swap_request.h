@@ -35,6 +35,7 @@ typedef struct SwapRequest
 	bool verify;
 	bool accept_failed;
 	bool drop_original;
+	bool drop_incoming_fks;
 	BlockersOption blockers;
 
 	/* progress */

@@ -124,7 +124,10 @@ check_stable(Migration *m, Direction direction, const SwapRequest *request, Stri
 		(request->older == NULL || request->stable != U64FromFullTransactionId(m->stable_xid)))
 	{
 		char *older = snapshots_capture(m->stable_xid);
+		char *standbys = snapshots_of_standbys(m->stable_xid);
 
+		if (standbys != NULL)
+			add_missing(missing, psprintf("Older snapshots on standbys: %s.", standbys));
 		if (*older != '\0')
 			add_missing(missing, psprintf("Transactions with older snapshots: %s.",
 										  snapshots_describe(older)));
@@ -239,8 +242,8 @@ swap_forth(Migration *m)
 	event_add(m, EVENT_RENAMED, psprintf("{\"changes\": %s}", swap_changes_text(changes)),
 			  "%s is partitioned; the original is %s", sql_relation(m->target),
 			  sql_relation(m->source));
-	state_change(m, STATE_SWAPPED, "%s.%s is swapped: the application uses the partitioned table",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_SWAPPED, "%s is swapped: the application uses the partitioned table",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 static void
@@ -248,8 +251,8 @@ swap_back(Migration *m, List *changes)
 {
 	swap_catalog_back(m, changes);
 	sync_trigger_flip(m, DIRECTION_FORWARD);
-	state_change(m, STATE_LIVE, "%s.%s is swapped back: the application uses the original",
-				 m->schema_name, m->table_name);
+	state_change(m, STATE_LIVE, "%s is swapped back: the application uses the original",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 void

@@ -40,15 +40,17 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "executor/executor.h"
-#include "miscadmin.h"
 #include "mirror.h"
+#include "miscadmin.h"
 #include "run.h"
 #include "sync.h"
 #include "sync_internal.h"
 #include "sync_trigger.h"
 #include "utils/datum.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_log);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_write_through);
@@ -57,14 +59,14 @@ PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse);
 /* What is open in this transaction for a migration. */
 typedef struct SyncOpen
 {
-	int64		migration_id;
-	Direction	direction;
+	int64 migration_id;
+	Direction direction;
 	MemoryContext context;
 	ResourceOwner owner;
-	ChangeLog  *log;			/* NULL: not open */
-	Mirror	   *mirror;			/* NULL: not open, or not to be opened */
-	bool		mirror_failed;	/* everything is logged instead */
-	bool		marked;			/* the copy has been told to start over */
+	ChangeLog *log;		/* NULL: not open */
+	Mirror *mirror;		/* NULL: not open, or not to be opened */
+	bool mirror_failed; /* everything is logged instead */
+	bool marked;		/* the copy has been told to start over */
 } SyncOpen;
 
 /* In TopTransactionContext. */
@@ -82,10 +84,10 @@ static SyncOpen *
 get_open(SyncTable *table)
 {
 	MemoryContext old_context;
-	SyncOpen   *open;
-	ListCell   *cell;
+	SyncOpen *open;
+	ListCell *cell;
 
-	foreach(cell, open_list)
+	foreach (cell, open_list)
 	{
 		open = lfirst(cell);
 		if (open->migration_id == table->migration_id && open->direction == table->direction)
@@ -95,8 +97,8 @@ get_open(SyncTable *table)
 	open = palloc0(sizeof(SyncOpen));
 	open->migration_id = table->migration_id;
 	open->direction = table->direction;
-	open->context = AllocSetContextCreate(TopTransactionContext, "migrate_ext sync",
-										  ALLOCSET_DEFAULT_SIZES);
+	open->context =
+		AllocSetContextCreate(TopTransactionContext, "migrate_ext sync", ALLOCSET_DEFAULT_SIZES);
 	open->owner = ResourceOwnerCreate(TopTransactionResourceOwner, "migrate_ext sync");
 	open_list = lappend(open_list, open);
 	MemoryContextSwitchTo(old_context);
@@ -130,11 +132,11 @@ check_not_busy(SyncOpen *open)
 void
 sync_release_migration(int64 migration_id)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
-	foreach(cell, list_copy(open_list))
+	foreach (cell, list_copy(open_list))
 	{
-		SyncOpen   *open = lfirst(cell);
+		SyncOpen *open = lfirst(cell);
 
 		if (open->migration_id != migration_id)
 			continue;
@@ -146,11 +148,12 @@ sync_release_migration(int64 migration_id)
 void
 sync_release(void)
 {
+	ListCell *cell;
+
+	foreach (cell, open_list)
+		check_not_busy(lfirst(cell));
 	while (open_list != NIL)
-	{
-		check_not_busy(linitial(open_list));
 		close_open(linitial(open_list));
-	}
 }
 
 static void
@@ -161,11 +164,14 @@ transaction_callback(XactEvent event, void *arg)
 		case XACT_EVENT_PRE_COMMIT:
 		case XACT_EVENT_PRE_PREPARE:
 		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-			sync_release();
+			while (open_list != NIL)
+				close_open(linitial(open_list));
 			break;
 		default:
 			/* memory and resources go with the transaction */
 			open_list = NIL;
+			opening = false;
+			mirror_forget();
 			break;
 	}
 }
@@ -178,13 +184,13 @@ static void
 subtransaction_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
 						void *arg)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (event != SUBXACT_EVENT_ABORT_SUB || opening)
 		return;
-	foreach(cell, list_copy(open_list))
+	foreach (cell, list_copy(open_list))
 	{
-		SyncOpen   *open = lfirst(cell);
+		SyncOpen *open = lfirst(cell);
 
 		if (open->mirror == NULL || !mirror_is_busy(open->mirror))
 			close_open(open);
@@ -240,7 +246,7 @@ log_entry(SyncTable *table, SyncOpen *open, Datum *values, bool *isnull)
 static bool
 read_entry(SyncTable *table, TupleTableSlot *slot, MirrorEntry *entry)
 {
-	int			i;
+	int i;
 
 	entry->values = palloc0(table->columns.natts * sizeof(Datum));
 	entry->isnull = palloc(table->columns.natts * sizeof(bool));
@@ -273,16 +279,16 @@ new_row(TriggerData *trigger)
 static bool
 is_identity_changed(SyncTable *table, TupleTableSlot *old, TupleTableSlot *new)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < table->columns.nidentity; i++)
 	{
-		AttrNumber	attnum = table->attnums[i];
+		AttrNumber attnum = table->attnums[i];
 		Form_pg_attribute att = TupleDescAttr(old->tts_tupleDescriptor, attnum - 1);
-		bool		old_isnull;
-		bool		new_isnull;
-		Datum		old_value = slot_getattr(old, attnum, &old_isnull);
-		Datum		new_value = slot_getattr(new, attnum, &new_isnull);
+		bool old_isnull;
+		bool new_isnull;
+		Datum old_value = slot_getattr(old, attnum, &old_isnull);
+		Datum new_value = slot_getattr(new, attnum, &new_isnull);
 
 		if (old_isnull != new_isnull ||
 			(!old_isnull && !datum_image_eq(old_value, new_value, att->attbyval, att->attlen)))
@@ -295,7 +301,7 @@ is_identity_changed(SyncTable *table, TupleTableSlot *old, TupleTableSlot *new)
 static void
 log_change(SyncTable *table, TriggerData *trigger)
 {
-	SyncOpen   *open = get_open(table);
+	SyncOpen *open = get_open(table);
 	TupleTableSlot *old = old_row(trigger);
 	TupleTableSlot *new = new_row(trigger);
 	MirrorEntry entry = {0};
@@ -323,7 +329,7 @@ become_owner(Migration *m, Oid *userid, int *sec_context)
 {
 	GetUserIdAndSecContext(userid, sec_context);
 	SetUserIdAndSecContext(m->owner, *sec_context | SECURITY_LOCAL_USERID_CHANGE |
-						   SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
+										 SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
 }
 
 /* Errors of opening that are the session's own business, not the tables'. */
@@ -349,7 +355,7 @@ must_reach_session(int sqlerrcode)
 static void
 catch_opening(SyncTable *table, SyncOpen *open, MemoryContext context, ResourceOwner owner)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(context);
 	error = CopyErrorData();
@@ -361,8 +367,8 @@ catch_opening(SyncTable *table, SyncOpen *open, MemoryContext context, ResourceO
 	if (must_reach_session(error->sqlerrcode))
 		ReThrowError(error);
 	open->mirror_failed = true;
-	ereport(DEBUG1, (errmsg("migrate_ext logs changes of migration \"%s\": %s",
-							table->m->name, error->message)));
+	ereport(DEBUG1, (errmsg("migrate_ext logs changes of migration \"%s\": %s", table->m->name,
+							error->message)));
 	FreeErrorData(error);
 }
 
@@ -376,7 +382,7 @@ get_mirror(SyncTable *table, SyncOpen *open)
 {
 	MemoryContext context = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
-	UserSwitch	user;
+	UserSwitch user;
 
 	if (open->mirror != NULL && mirror_is_stale(open->mirror) && !mirror_is_busy(open->mirror))
 	{
@@ -416,7 +422,7 @@ static void
 log_refused(SyncTable *table, SyncOpen *open, MirrorResult result, MirrorEntry *old,
 			MirrorEntry *new, MirrorRefusal *refusal)
 {
-	ListCell   *cell;
+	ListCell *cell;
 
 	if (result == MIRROR_REFUSED)
 	{
@@ -425,7 +431,7 @@ log_refused(SyncTable *table, SyncOpen *open, MirrorResult result, MirrorEntry *
 		if (new != NULL && (old == NULL || !mirror_same_identity(open->mirror, old, new)))
 			log_entry(table, open, new->values, new->isnull);
 	}
-	foreach(cell, refusal->displaced)
+	foreach (cell, refusal->displaced)
 	{
 		MirrorDisplaced *displaced = lfirst(cell);
 
@@ -436,13 +442,15 @@ log_refused(SyncTable *table, SyncOpen *open, MirrorResult result, MirrorEntry *
 /*
  * The entry of a row.  Direction reverse: a key that the original can't hold
  * can't be logged either, as the log has the original's types.  It goes to
- * failed_rows at once, where it keeps undo from losing the row.
+ * failed_rows at once, where it keeps undo from losing the row, until the row
+ * is gone.
  */
 static MirrorEntry *
-entry_of(SyncTable *table, Mirror *mirror, TriggerData *trigger, TupleTableSlot *slot,
-		 bool is_new, MirrorEntry *entry)
+entry_of(SyncTable *table, Mirror *mirror, TriggerData *trigger, TupleTableSlot *slot, bool is_new,
+		 MirrorEntry *entry)
 {
 	MirrorRefusal refusal = {0};
+	Jsonb *identity;
 
 	if (slot == NULL)
 		return NULL;
@@ -455,10 +463,11 @@ entry_of(SyncTable *table, Mirror *mirror, TriggerData *trigger, TupleTableSlot 
 		}
 		return entry;
 	}
+	identity = mirror_identity(mirror, trigger->tg_relation, slot);
 	if (is_new)
-		failed_row_add(table->migration_id,
-					   mirror_identity(mirror, trigger->tg_relation, slot),
-					   refusal.sqlerrcode, refusal.message);
+		failed_row_add(table->migration_id, identity, refusal.sqlerrcode, refusal.message);
+	else
+		failed_row_remove(table->migration_id, identity);
 	return NULL;
 }
 
@@ -468,7 +477,7 @@ log_blindly(SyncTable *table, SyncOpen *open, TriggerData *trigger)
 {
 	TupleTableSlot *rows[2] = {old_row(trigger), new_row(trigger)};
 	MirrorEntry entry;
-	int			i;
+	int i;
 
 	for (i = 0; i < 2; i++)
 	{
@@ -485,16 +494,16 @@ log_blindly(SyncTable *table, SyncOpen *open, TriggerData *trigger)
 static void
 write_change(SyncTable *table, TriggerData *trigger)
 {
-	bool		reverse = table->direction == DIRECTION_REVERSE;
-	SyncOpen   *open = get_open(table);
-	Mirror	   *mirror = get_mirror(table, open);
+	bool reverse = table->direction == DIRECTION_REVERSE;
+	SyncOpen *open = get_open(table);
+	Mirror *mirror = get_mirror(table, open);
 	MirrorEntry entries[2];
 	MirrorEntry *old;
 	MirrorEntry *new;
 	MirrorRefusal refusal = {0};
 	MirrorResult result;
-	Oid			userid;
-	int			sec_context;
+	Oid userid;
+	int sec_context;
 
 	if (mirror == NULL)
 	{
@@ -508,12 +517,12 @@ write_change(SyncTable *table, TriggerData *trigger)
 	if (old != NULL || new != NULL)
 	{
 		/* a row that an UPDATE moves to another partition is deleted from this one */
-		bool		moved = reverse && TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
-			HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
+		bool moved = reverse && TRIGGER_FIRED_BY_DELETE(trigger->tg_event) &&
+					 HeapTupleHeaderIndicatesMovedPartitions(trigger->tg_trigtuple->t_data);
 
 		result = mirror_change(mirror, old, new,
-							   reverse ? RelationGetRelid(trigger->tg_relation) : InvalidOid,
-							   moved, &refusal);
+							   reverse ? RelationGetRelid(trigger->tg_relation) : InvalidOid, moved,
+							   &refusal);
 		log_refused(table, open, result, old, new, &refusal);
 	}
 	SetUserIdAndSecContext(userid, sec_context);
@@ -526,8 +535,8 @@ write_change(SyncTable *table, TriggerData *trigger)
 static bool
 is_reverse_in_force(SyncTable *table)
 {
-	Relation	source = try_table_open(table->m->source, RowExclusiveLock);
-	bool		result;
+	Relation source = try_table_open(table->m->source, RowExclusiveLock);
+	bool result;
 
 	if (source == NULL)
 	{
@@ -539,6 +548,27 @@ is_reverse_in_force(SyncTable *table)
 	return result;
 }
 
+/*
+ * The target was written, and is not what the application uses.  That is the
+ * writer's own business, unless the tables were swapped back under this very
+ * statement, one that names a partition and so waited only here: its rows would
+ * be in none but the table that nobody reads any more.
+ */
+void
+sync_check_late(SyncTable *table)
+{
+	Migration *m = table->valid ? table->m : catalog_load_latest(table->migration_id);
+
+	if (m != NULL && m->state == STATE_LIVE && TransactionIdIsNormal(m->trigger_xmin) &&
+		XidInMVCCSnapshot(m->trigger_xmin, GetActiveSnapshot()))
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("could not serialize access due to a swap of tables"),
+						errdetail("The partitioned table of migration \"%s\" was swapped back "
+								  "while this statement wrote to partition \"%s\".",
+								  m->name, get_rel_name(table->relid)),
+						errhint("Write to the table, not to a partition of it.")));
+}
+
 /* ------------------------------------------------------------------------
  * Entry points
  * ------------------------------------------------------------------------
@@ -547,7 +577,7 @@ is_reverse_in_force(SyncTable *table)
 Datum
 migrate_ext_sync_log(PG_FUNCTION_ARGS)
 {
-	SyncTable  *table = sync_table(fcinfo, DIRECTION_FORWARD, true);
+	SyncTable *table = sync_table(fcinfo, DIRECTION_FORWARD, true);
 
 	if (table != NULL)
 		log_change(table, (TriggerData *) fcinfo->context);
@@ -557,7 +587,7 @@ migrate_ext_sync_log(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_sync_write_through(PG_FUNCTION_ARGS)
 {
-	SyncTable  *table = sync_table(fcinfo, DIRECTION_FORWARD, true);
+	SyncTable *table = sync_table(fcinfo, DIRECTION_FORWARD, true);
 
 	if (table != NULL)
 		write_change(table, (TriggerData *) fcinfo->context);
@@ -567,9 +597,13 @@ migrate_ext_sync_write_through(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_sync_reverse(PG_FUNCTION_ARGS)
 {
-	SyncTable  *table = sync_table(fcinfo, DIRECTION_REVERSE, true);
+	SyncTable *table = sync_table(fcinfo, DIRECTION_REVERSE, true);
 
-	if (table != NULL && is_reverse_in_force(table))
+	if (table == NULL)
+		return PointerGetDatum(NULL);
+	if (is_reverse_in_force(table))
 		write_change(table, (TriggerData *) fcinfo->context);
+	else
+		sync_check_late(table);
 	return PointerGetDatum(NULL);
 }

@@ -43,7 +43,7 @@ static void
 relation_changed(Datum arg, Oid relid)
 {
 	HASH_SEQ_STATUS status;
-	SyncTable  *table;
+	SyncTable *table;
 
 	if (sync_tables == NULL)
 		return;
@@ -68,18 +68,17 @@ sync_warn(SyncTable *table, const char *reason)
 	if (table->warned)
 		return;
 	table->warned = true;
-	ereport(WARNING,
-			(errmsg("migrate_ext does not carry over changes of table \"%s\"",
-					get_rel_name(table->relid)),
-			 errdetail("%s", reason),
-			 errhint("Drop the trigger if the migration is no longer there.")));
+	ereport(WARNING, (errmsg("migrate_ext does not carry over changes of table \"%s\"",
+							 get_rel_name(table->relid)),
+					  errdetail("%s", reason),
+					  errhint("Drop the trigger if the migration is no longer there.")));
 }
 
 /* Is this leaf (or the partitioned table itself) part of the target? */
 static bool
 belongs_to_target(Oid relid, Oid target)
 {
-	List	   *ancestors;
+	List *ancestors;
 
 	if (relid == target)
 		return true;
@@ -94,7 +93,7 @@ static AttrNumber
 same_column(Relation source, AttrNumber attnum, Oid relid)
 {
 	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(source), attnum - 1);
-	AttrNumber	found;
+	AttrNumber found;
 
 	if (RelationGetRelid(source) == relid)
 		return attnum;
@@ -108,12 +107,12 @@ same_column(Relation source, AttrNumber attnum, Oid relid)
 static const char *
 describe_table(SyncTable *table)
 {
-	Migration  *m = table->m;
-	Relation	source;
-	int			i;
+	Migration *m = table->m;
+	Relation source;
+	int i;
 
-	if (table->direction == DIRECTION_FORWARD ? m->source != table->relid :
-		!belongs_to_target(table->relid, m->target))
+	if (table->direction == DIRECTION_FORWARD ? m->source != table->relid
+											  : !belongs_to_target(table->relid, m->target))
 		return "The table is not part of the trigger's migration.";
 	if (!OidIsValid(m->log) || get_rel_name(m->log) == NULL)
 		return "The migration has no change log.";
@@ -130,7 +129,11 @@ describe_table(SyncTable *table)
 	return NULL;
 }
 
-/* Read an entry (anew).  Marked valid first: a change meanwhile shows. */
+/*
+ * Read an entry (anew).  Marked valid first, so that a change meanwhile shows;
+ * an error on the way (a serialization failure, a cancel) leaves it unloaded,
+ * to be read by the next trigger.
+ */
 static void
 load_table(SyncTable *table)
 {
@@ -138,13 +141,13 @@ load_table(SyncTable *table)
 	const char *problem = "The migration does not exist.";
 
 	if (table->m != NULL)
-		sync_release_migration(table->migration_id);	/* may be using it */
+		sync_release_migration(table->migration_id); /* may be using it */
 	if (table->context == NULL)
-		table->context = AllocSetContextCreate(CacheMemoryContext, "migrate_ext sync",
-											   ALLOCSET_SMALL_SIZES);
+		table->context =
+			AllocSetContextCreate(CacheMemoryContext, "migrate_ext sync", ALLOCSET_SMALL_SIZES);
 	table->m = NULL;
 	MemoryContextReset(table->context);
-	table->usable = false;
+	table->loaded = false;
 	table->valid = true;
 
 	old_context = MemoryContextSwitchTo(table->context);
@@ -153,6 +156,7 @@ load_table(SyncTable *table)
 		problem = describe_table(table);
 	MemoryContextSwitchTo(old_context);
 	table->usable = problem == NULL;
+	table->loaded = true;
 	if (problem != NULL)
 		sync_warn(table, problem);
 }
@@ -160,19 +164,19 @@ load_table(SyncTable *table)
 static SyncTable *
 find_table(int64 migration_id, Oid relid, Direction direction)
 {
-	SyncTable	key = {migration_id, relid, direction};
-	SyncTable  *table;
-	bool		found;
+	SyncTable key = {migration_id, relid, direction};
+	SyncTable *table;
+	bool found;
 
 	if (sync_tables == NULL)
 	{
-		HASHCTL		ctl;
+		HASHCTL ctl;
 
 		ctl.keysize = offsetof(SyncTable, valid);
 		ctl.entrysize = sizeof(SyncTable);
 		ctl.hcxt = CacheMemoryContext;
-		sync_tables = hash_create("migrate_ext sync tables", 16, &ctl,
-								  HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
+		sync_tables =
+			hash_create("migrate_ext sync tables", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	}
 	table = hash_search(sync_tables, &key, HASH_ENTER, &found);
 	if (!found)
@@ -187,21 +191,18 @@ check_protocol(FunctionCallInfo fcinfo, bool row)
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function was not called by trigger manager")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function was not called by trigger manager")));
 	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
 		(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) != 0) != row ||
 		(!row && !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function must be fired %s",
-						row ? "AFTER INSERT, UPDATE or DELETE FOR EACH ROW" :
-						"AFTER TRUNCATE FOR EACH STATEMENT")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function must be fired %s",
+							   row ? "AFTER INSERT, UPDATE or DELETE FOR EACH ROW"
+								   : "AFTER TRUNCATE FOR EACH STATEMENT")));
 	if (trigger->tg_trigger->tgnargs != 1)
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("function needs one argument, the number of a migration")));
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("function needs one argument, the number of a migration")));
 }
 
 /* See sync_internal.h. */
@@ -209,9 +210,9 @@ SyncTable *
 sync_table(FunctionCallInfo fcinfo, Direction direction, bool row)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	SyncTable  *table = last_table;
-	Oid			relid;
-	int64		id;
+	SyncTable *table = last_table;
+	Oid relid;
+	int64 id;
 
 	check_protocol(fcinfo, row);
 	relid = RelationGetRelid(trigger->tg_relation);
@@ -221,7 +222,7 @@ sync_table(FunctionCallInfo fcinfo, Direction direction, bool row)
 		last_table = table = find_table(id, relid, direction);
 
 	/* reading it may itself bring news of changes */
-	while (!table->valid)
+	while (!table->valid || !table->loaded)
 		load_table(table);
 	return table->usable ? table : NULL;
 }

@@ -19,18 +19,19 @@
 typedef struct SyncTable
 {
 	/* hash key */
-	int64		migration_id;
-	Oid			relid;
-	Direction	direction;
+	int64 migration_id;
+	Oid relid;
+	Direction direction;
 
-	bool		valid;			/* false: look again */
-	bool		usable;			/* false: do nothing */
-	bool		warned;			/* once a session is enough */
-	bool		log_fits;		/* values may be put into the log */
-	MemoryContext context;		/* of what follows */
-	Migration  *m;
-	LogColumns	columns;
-	AttrNumber *attnums;		/* of relid, by column of the log; 0: not there */
+	bool valid;			   /* false: something has changed, look again */
+	bool loaded;		   /* false: so far, looking has failed */
+	bool usable;		   /* false: do nothing */
+	bool warned;		   /* once a session is enough */
+	bool log_fits;		   /* values may be put into the log */
+	MemoryContext context; /* of what follows */
+	Migration *m;
+	LogColumns columns;
+	AttrNumber *attnums; /* of relid, by column of the log; 0: not there */
 } SyncTable;
 
 /*
@@ -42,6 +43,12 @@ extern SyncTable *sync_table(FunctionCallInfo fcinfo, Direction direction, bool 
 
 /* Say once in a session that rows of this table are not carried over. */
 extern void sync_warn(SyncTable *table, const char *reason);
+
+/*
+ * The target was written while forward is in force: 40001 if that was not so
+ * when the statement began.
+ */
+extern void sync_check_late(SyncTable *table);
 
 extern void sync_cache_init(void);
 

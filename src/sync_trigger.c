@@ -39,16 +39,17 @@
 #include "catalog.h"
 #include "relinfo.h"
 #include "reverse.h"
+#include "run.h"
 #include "sqlgen.h"
 #include "sync_trigger.h"
 
 /* What a row of pg_trigger says. */
 typedef struct TriggerRow
 {
-	Oid			oid;
-	Oid			function;
-	char		enabled;
-	TransactionId xmin;			/* the raw one: freezing doesn't change it */
+	Oid oid;
+	Oid function;
+	char enabled;
+	TransactionId xmin; /* the raw one: freezing doesn't change it */
 } TriggerRow;
 
 static const char *
@@ -66,11 +67,11 @@ mode_function(SyncMode mode)
 static bool
 read_trigger(Oid relid, const char *name, TriggerRow *row)
 {
-	Relation	catalog = table_open(TriggerRelationId, AccessShareLock);
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
 	ScanKeyData keys[2];
 	SysScanDesc scan;
-	HeapTuple	tuple;
-	bool		found;
+	HeapTuple tuple;
+	bool found;
 
 	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
 				ObjectIdGetDatum(relid));
@@ -97,7 +98,7 @@ read_trigger(Oid relid, const char *name, TriggerRow *row)
 static Trigger *
 cached_trigger(Relation rel, const char *name)
 {
-	int			i;
+	int i;
 
 	for (i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
 	{
@@ -111,7 +112,7 @@ cached_trigger(Relation rel, const char *name)
 bool
 sync_trigger_is_forward(Relation source)
 {
-	Trigger    *trigger = cached_trigger(source, SYNC_TRIGGER_NAME);
+	Trigger *trigger = cached_trigger(source, SYNC_TRIGGER_NAME);
 
 	return trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS;
 }
@@ -125,14 +126,13 @@ sync_trigger_is_forward(Relation source)
 static void
 save_trigger(Migration *m)
 {
-	TriggerRow	row;
+	TriggerRow row;
 
 	CommandCounterIncrement();
 	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("trigger \"%s\" for table \"%s\" does not exist",
-						SYNC_TRIGGER_NAME, get_rel_name(m->source))));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("trigger \"%s\" for table \"%s\" does not exist", SYNC_TRIGGER_NAME,
+							   get_rel_name(m->source))));
 	m->trigger_oid = row.oid;
 	m->trigger_xmin = row.xmin;
 	catalog_save_trigger(m);
@@ -147,7 +147,7 @@ depend_on_tables(Migration *m, const char *name)
 {
 	ObjectAddress trigger;
 	ObjectAddress table;
-	TriggerRow	row;
+	TriggerRow row;
 
 	CommandCounterIncrement();
 	if (!read_trigger(m->source, name, &row))
@@ -163,8 +163,8 @@ depend_on_tables(Migration *m, const char *name)
 void
 sync_trigger_set(Migration *m, SyncMode mode)
 {
-	Relation	rel = table_open(m->source, ShareRowExclusiveLock);
-	char	   *source = sql_relation(m->source);
+	Relation rel = table_open(m->source, ShareRowExclusiveLock);
+	char *source = sql_relation(m->source);
 
 	/* a statement of our own session may be in the middle of its rows */
 	CheckTableNotInUse(rel, "CREATE TRIGGER");
@@ -181,7 +181,8 @@ sync_trigger_set(Migration *m, SyncMode mode)
 	depend_on_tables(m, SYNC_TRIGGER_NAME);
 	depend_on_tables(m, TRUNCATE_TRIGGER_NAME);
 	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" SYNC_TRIGGER_NAME "\","
-				   " ENABLE ALWAYS TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"", source);
+				   " ENABLE ALWAYS TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"",
+				   source);
 	save_trigger(m);
 }
 
@@ -206,10 +207,10 @@ sync_trigger_flip(Migration *m, Direction direction)
 static bool
 is_in_place(Oid relid, const char *name, int64 id)
 {
-	Relation	rel = table_open(relid, AccessShareLock);
-	Trigger    *trigger = cached_trigger(rel, name);
-	bool		result = trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
-		trigger->tgnargs == 1 && strtoll(trigger->tgargs[0], NULL, 10) == id;
+	Relation rel = table_open(relid, AccessShareLock);
+	Trigger *trigger = cached_trigger(rel, name);
+	bool result = trigger != NULL && trigger->tgenabled == TRIGGER_FIRES_ALWAYS &&
+				  trigger->tgnargs == 1 && strtoll(trigger->tgargs[0], NULL, 10) == id;
 
 	table_close(rel, AccessShareLock);
 	return result;
@@ -221,12 +222,12 @@ is_in_place(Oid relid, const char *name, int64 id)
 static char *
 reverse_problem(Migration *m)
 {
-	List	   *relations = lcons_oid(m->target, relinfo_leaves(m->target));
-	ListCell   *cell;
+	List *relations = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell *cell;
 
-	foreach(cell, relations)
+	foreach (cell, relations)
 	{
-		Oid			relid = lfirst_oid(cell);
+		Oid relid = lfirst_oid(cell);
 
 		if (!is_in_place(relid, REVERSE_TRIGGER_NAME, m->id))
 			return psprintf("trigger \"%s\" on table \"%s\" is missing or disabled",
@@ -238,10 +239,20 @@ reverse_problem(Migration *m)
 	return NULL;
 }
 
+static Oid
+relation_owner(Oid relid)
+{
+	Relation rel = table_open(relid, AccessShareLock);
+	Oid owner = rel->rd_rel->relowner;
+
+	table_close(rel, AccessShareLock);
+	return owner;
+}
+
 static void
 make_truncate_trigger(Migration *m, Oid relid)
 {
-	char	   *table = sql_relation(relid);
+	char *table = sql_relation(relid);
 
 	if (is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
 		return;
@@ -249,8 +260,8 @@ make_truncate_trigger(Migration *m, Oid relid)
 				   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
 				   " EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('" INT64_FORMAT "')",
 				   table, m->id);
-	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME
-				   "\"", table);
+	(void) sql_run(
+		"ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\"", table);
 }
 
 /*
@@ -260,25 +271,31 @@ make_truncate_trigger(Migration *m, Oid relid)
 void
 sync_trigger_prepare_reverse(Migration *m)
 {
-	char	   *table = sql_relation(m->target);
-	List	   *leaves = relinfo_leaves(m->target);
-	bool		complete = is_in_place(m->target, REVERSE_TRIGGER_NAME, m->id);
-	ListCell   *cell;
+	char *table = sql_relation(m->target);
+	List *leaves = relinfo_leaves(m->target);
+	bool complete = is_in_place(m->target, REVERSE_TRIGGER_NAME, m->id);
+	ListCell *cell;
+	UserSwitch user;
 
-	foreach(cell, leaves)
+	foreach (cell, leaves)
 		complete = complete && is_in_place(lfirst_oid(cell), REVERSE_TRIGGER_NAME, m->id);
 	if (!complete)
 	{
-		/* made on the leaves as well, and on those that come later */
+		/*
+		 * Made on the leaves as well, and on those that come later.  Looking for
+		 * them evaluates what is constant in the partition key's expressions:
+		 * as the owner, who may do all this himself.
+		 */
+		user_switch_owner(&user, relation_owner(m->target));
 		(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRIGGER_NAME "\""
 					   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
 					   " EXECUTE FUNCTION migrate_ext.sync_reverse('" INT64_FORMAT "')",
 					   table, m->id);
-		(void) sql_run("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"",
-					   table);
+		(void) sql_run("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"", table);
+		user_switch_back(&user);
 	}
 	make_truncate_trigger(m, m->target);
-	foreach(cell, leaves)
+	foreach (cell, leaves)
 		make_truncate_trigger(m, lfirst_oid(cell));
 	CommandCounterIncrement();
 }
@@ -291,7 +308,7 @@ sync_trigger_prepare_reverse(Migration *m)
 static bool
 calls_function(TriggerRow *row, const char *name)
 {
-	List	   *qualified = list_make2(makeString("migrate_ext"), makeString(pstrdup(name)));
+	List *qualified = list_make2(makeString("migrate_ext"), makeString(pstrdup(name)));
 
 	return row->function == LookupFuncName(qualified, 0, NULL, true);
 }
@@ -300,12 +317,12 @@ calls_function(TriggerRow *row, const char *name)
 char *
 sync_trigger_problem(Migration *m)
 {
-	bool		reverse = m->state == STATE_SWAPPED;
-	char		wanted = reverse ? TRIGGER_DISABLED : TRIGGER_FIRES_ALWAYS;
-	SyncMode	mode = m->state >= STATE_LIVE ? SYNC_WRITE_THROUGH : SYNC_LOG;
+	bool reverse = m->state == STATE_SWAPPED;
+	char wanted = reverse ? TRIGGER_DISABLED : TRIGGER_FIRES_ALWAYS;
+	SyncMode mode = m->state >= STATE_LIVE ? SYNC_WRITE_THROUGH : SYNC_LOG;
 	const char *table = get_rel_name(m->source);
-	TriggerRow	row;
-	TriggerRow	truncate;
+	TriggerRow row;
+	TriggerRow truncate;
 
 	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row) || row.oid != m->trigger_oid)
 		return psprintf("trigger \"%s\" on table \"%s\" was dropped", SYNC_TRIGGER_NAME, table);
@@ -316,8 +333,8 @@ sync_trigger_problem(Migration *m)
 		return psprintf("trigger \"%s\" on table \"%s\" was changed, or disabled and enabled again",
 						SYNC_TRIGGER_NAME, table);
 	if (!calls_function(&row, mode_function(mode)))
-		return psprintf("trigger \"%s\" on table \"%s\" calls another function",
-						SYNC_TRIGGER_NAME, table);
+		return psprintf("trigger \"%s\" on table \"%s\" calls another function", SYNC_TRIGGER_NAME,
+						table);
 	if (!read_trigger(m->source, TRUNCATE_TRIGGER_NAME, &truncate) || truncate.enabled != wanted ||
 		!calls_function(&truncate, "sync_truncate"))
 		return psprintf("trigger \"%s\" on table \"%s\" was dropped or changed",
@@ -339,12 +356,33 @@ drop_trigger(Oid relid, const char *name)
 		(void) sql_run("DROP TRIGGER %s ON %s", quote_identifier(name), sql_relation(relid));
 }
 
+/*
+ * A partition that somebody detached has lost the row trigger with it, but not
+ * the one for TRUNCATE, which is its own.
+ */
+static void
+drop_from_former_leaves(Migration *m)
+{
+	char *drop;
+
+	while ((drop = sql_text("SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
+							" FROM pg_catalog.pg_trigger WHERE tgparentid = 0"
+							" AND tgname IN ('" REVERSE_TRIGGER_NAME "',"
+							" '" REVERSE_TRUNCATE_TRIGGER_NAME "')"
+							" AND encode(tgargs, 'escape') = '" INT64_FORMAT "\\000' LIMIT 1",
+							m->id)) != NULL)
+	{
+		(void) sql_run("%s", drop);
+		CommandCounterIncrement();
+	}
+}
+
 /* See sync_trigger.h.  Tables that are gone are passed over. */
 void
 sync_trigger_drop(Migration *m)
 {
-	List	   *leaves = NIL;
-	ListCell   *cell;
+	List *leaves = NIL;
+	ListCell *cell;
 
 	drop_trigger(m->source, SYNC_TRIGGER_NAME);
 	drop_trigger(m->source, TRUNCATE_TRIGGER_NAME);
@@ -353,6 +391,8 @@ sync_trigger_drop(Migration *m)
 	drop_trigger(m->target, REVERSE_TRIGGER_NAME);
 	drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
 	leaves = relinfo_leaves(m->target);
-	foreach(cell, leaves)
+	foreach (cell, leaves)
 		drop_trigger(lfirst_oid(cell), REVERSE_TRUNCATE_TRIGGER_NAME);
+	CommandCounterIncrement();
+	drop_from_former_leaves(m);
 }

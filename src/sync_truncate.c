@@ -38,13 +38,13 @@ PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse_truncate);
 static bool
 is_write_through(Relation source)
 {
-	List	   *name = list_make2(makeString("migrate_ext"), makeString("sync_write_through"));
-	Oid			function = LookupFuncName(name, 0, NULL, true);
-	int			i;
+	List *name = list_make2(makeString("migrate_ext"), makeString("sync_write_through"));
+	Oid function = LookupFuncName(name, 0, NULL, true);
+	int i;
 
 	for (i = 0; source->trigdesc != NULL && i < source->trigdesc->numtriggers; i++)
 	{
-		Trigger    *trigger = &source->trigdesc->triggers[i];
+		Trigger *trigger = &source->trigdesc->triggers[i];
 
 		if (strcmp(trigger->tgname, SYNC_TRIGGER_NAME) == 0)
 			return trigger->tgfoid == function;
@@ -56,7 +56,7 @@ is_write_through(Relation source)
 static void
 truncate_table(Migration *m, Oid relid, bool only)
 {
-	UserSwitch	user;
+	UserSwitch user;
 
 	user_switch_owner(&user, m->owner);
 	(void) sql_run("TRUNCATE TABLE %s%s", only ? "ONLY " : "", sql_relation(relid));
@@ -70,20 +70,20 @@ truncate_table(Migration *m, Oid relid, bool only)
 static void
 execute_latest(const char *sql)
 {
-	SPIPlanPtr	plan;
-	int			code;
+	SPIPlanPtr plan;
+	int code;
 
 	if (SPI_connect() != SPI_OK_CONNECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not connect to the server programming interface")));
 	plan = SPI_prepare(sql, 0, NULL);
 	if (plan == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not prepare a statement: %s",
-							   SPI_result_code_string(SPI_result)),
-						errdetail_internal("%s", sql)));
-	code = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false,
-								true, 0);
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not prepare a statement: %s", SPI_result_code_string(SPI_result)),
+				 errdetail_internal("%s", sql)));
+	code = SPI_execute_snapshot(plan, NULL, NULL, GetLatestSnapshot(), InvalidSnapshot, false, true,
+								0);
 	if (code < 0)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not execute a statement: %s", SPI_result_code_string(code)),
@@ -103,17 +103,19 @@ execute_latest(const char *sql)
 static void
 delete_partition_rows(Migration *m, Oid leaf)
 {
-	char	   *constraint = sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')",
-									  leaf);
-	char	   *original = sql_relation(m->source);
-	UserSwitch	user;
-	char	   *sql;
+	char *original = sql_relation(m->source);
+	UserSwitch user;
+	char *constraint;
+	char *sql;
 
 	user_switch_owner(&user, m->owner);
+	constraint =
+		sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')", leaf);
 	sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
 				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s%s) x"
-				   " WHERE %s))", original, columns_select_list(m, DIRECTION_FORWARD, true),
-				   original, columns_joins(m), constraint);
+				   " WHERE %s))",
+				   original, columns_select_list(m, DIRECTION_FORWARD, true), original,
+				   columns_joins(m), constraint);
 	execute_latest(sql);
 	user_switch_back(&user);
 }
@@ -126,8 +128,8 @@ delete_partition_rows(Migration *m, Oid leaf)
 static bool
 open_original(Migration *m, LOCKMODE lockmode)
 {
-	Relation	original = try_table_open(m->source, lockmode);
-	bool		result;
+	Relation original = try_table_open(m->source, lockmode);
+	bool result;
 
 	if (original == NULL)
 		return false;
@@ -140,7 +142,7 @@ open_original(Migration *m, LOCKMODE lockmode)
 Datum
 migrate_ext_sync_truncate(PG_FUNCTION_ARGS)
 {
-	SyncTable  *table = sync_table(fcinfo, DIRECTION_FORWARD, false);
+	SyncTable *table = sync_table(fcinfo, DIRECTION_FORWARD, false);
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
 
 	if (table == NULL)
@@ -162,15 +164,18 @@ migrate_ext_sync_truncate(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_sync_reverse_truncate(PG_FUNCTION_ARGS)
 {
-	SyncTable  *table = sync_table(fcinfo, DIRECTION_REVERSE, false);
+	SyncTable *table = sync_table(fcinfo, DIRECTION_REVERSE, false);
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	bool		whole;
+	bool whole;
 
 	if (table == NULL)
 		return PointerGetDatum(NULL);
 	whole = RelationGetRelid(trigger->tg_relation) == table->m->target;
 	if (!open_original(table->m, whole ? AccessExclusiveLock : RowExclusiveLock))
+	{
+		sync_check_late(table);
 		return PointerGetDatum(NULL);
+	}
 	sync_release();
 	if (whole)
 		truncate_table(table->m, table->m->source, true);

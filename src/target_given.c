@@ -123,6 +123,39 @@ columns_in_expressions(const ColumnMap *map)
 }
 
 /*
+ * Both sides are searched, and compared range by range, in the order of the key
+ * that names a row: it must be the same order.
+ */
+static void
+check_key_collations(Relation source, Oid target)
+{
+	Identity *identity = relinfo_identity(RelationGetRelid(source), true);
+	int i;
+
+	for (i = 0; identity != NULL && i < identity->natts; i++)
+	{
+		Form_pg_attribute att =
+			TupleDescAttr(RelationGetDescr(source), identity->attnums[i] - 1);
+		AttrNumber attnum = get_attnum(target, NameStr(att->attname));
+		Oid type;
+		int32 typmod;
+		Oid collation;
+
+		if (attnum == InvalidAttrNumber)
+			continue;
+		get_atttypetypmodcoll(target, attnum, &type, &typmod, &collation);
+		if (OidIsValid(att->attcollation) && OidIsValid(collation) &&
+			collation != att->attcollation)
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("column \"%s\" of table \"%s\" has another collation than that "
+								   "of table \"%s\"",
+								   NameStr(att->attname), get_rel_name(target),
+								   RelationGetRelationName(source)),
+							errdetail("It is part of the key that names a row.")));
+	}
+}
+
+/*
  * Errors (42703) if a column of the source gets lost: no column of the target
  * has its name, and no expression reads it.  Both relations are locked.
  */
@@ -133,6 +166,7 @@ target_check_carried(Relation source, Oid target, const ColumnMap *map)
 	Bitmapset *used = columns_in_expressions(map);
 	int i;
 
+	check_key_collations(source, target);
 	if (bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, used))
 		return; /* the whole row */
 	for (i = 0; i < desc->natts; i++)

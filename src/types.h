@@ -86,7 +86,7 @@ typedef struct Migration
 	Oid			relfilenode;	/* the source's, when the horizon was taken */
 	Oid			trigger_oid;	/* sync trigger on the source */
 	TransactionId trigger_xmin; /* of its pg_trigger row, as we left it */
-	char	   *source_shape;	/* relinfo_shape() when the copy began */
+	char	   *source_shape;	/* relinfo_shape() when it was made */
 	char	   *target_shape;	/* relinfo_shape() plus leaf set */
 	FullTransactionId stable_xid;	/* last transaction of ours that wrote the
 									 * target outside a writer's transaction:
@@ -116,6 +116,7 @@ typedef struct Run
 	Oid			save_userid;	/* run_begin .. run_commit */
 	int			save_sec_context;
 	int			guc_nestlevel;
+	int			owner_nestlevel;	/* run_as_owner .. run_as_self, or 0 */
 
 	/* what the last step saw, for the loop around it; see phases.c */
 	MigrationState seen_state;

@@ -102,7 +102,7 @@ typedef struct Sides
 	char **front_keys; /* quoted names of the identity's columns */
 	char **back_keys;
 	Oid *front_types;
-	char *excluded; /* SQL list of identities not to look at, or NULL */
+	char *excluded; /* FROM item of identities not to look at, or NULL */
 
 	/* keys that are derived, see key_columns_of(); sets of attribute numbers */
 	Bitmapset *source_derived;
@@ -149,44 +149,35 @@ check_key_column(ColumnMap *map, AttrNumber from, AttrNumber to, const char *nam
 			 errdetail("Column \"%s\" of the key that names a row is computed on the way.", name)));
 }
 
-/* One bound or identity, as SQL: '5'::pg_catalog.int8, ... */
-static char *
-typed_literal(const char *value, Oid type)
-{
-	return psprintf(
-		"%s::%s", quote_literal_cstr(value),
-		format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
-}
-
 /*
- * The failed rows' identities, as rows of a VALUES list; NULL if there are none.
- * They are objects by the source's column names, which the target's key columns
- * have as well.
+ * The failed rows' identities, as an item of FROM; NULL if there are none.  They
+ * are objects by the source's column names, which the target's key columns have
+ * as well.  types are the front's: after a swap there may be a key that the
+ * source's can't hold, and that's why the row failed.
+ *
+ *		pg_catalog.jsonb_to_recordset('[{"a": 5}]'::pg_catalog.jsonb) x (a pg_catalog.int8)
  */
 static char *
-failed_identities(Migration *m, Identity *identity)
+failed_identities(Migration *m, Identity *identity, const Oid *types)
 {
 	List *failed = failed_row_identities(m->id);
-	StringInfoData list;
+	StringInfoData objects;
+	StringInfoData columns;
 	ListCell *cell;
 
 	if (failed == NIL)
 		return NULL;
-	initStringInfo(&list);
+	initStringInfo(&objects);
 	foreach (cell, failed)
-	{
-		appendStringInfoString(&list, list.len > 0 ? ", (" : "(");
-		for (int i = 0; i < identity->natts; i++)
-		{
-			char *name = get_attname(m->source, identity->attnums[i], false);
-			char *value = json_field(lfirst(cell), name);
-
-			appendStringInfo(&list, "%s%s", i > 0 ? ", " : "",
-							 value ? typed_literal(value, identity->types[i]) : "NULL");
-		}
-		appendStringInfoChar(&list, ')');
-	}
-	return list.data;
+		appendStringInfo(&objects, "%s%s", objects.len > 0 ? ", " : "", json_text(lfirst(cell)));
+	initStringInfo(&columns);
+	for (int i = 0; i < identity->natts; i++)
+		appendStringInfo(&columns, "%s%s %s", i > 0 ? ", " : "",
+						 quote_identifier(get_attname(m->source, identity->attnums[i], false)),
+						 format_type_extended(
+							 types[i], -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	return psprintf("pg_catalog.jsonb_to_recordset(%s::pg_catalog.jsonb) x (%s)",
+					quote_literal_cstr(psprintf("[%s]", objects.data)), columns.data);
 }
 
 /*
@@ -260,7 +251,7 @@ sides_of(Migration *m)
 		sides->back_keys[i] = sides->front_keys[i];
 		sides->front_types[i] = get_atttype(map->from, from);
 	}
-	sides->excluded = failed_identities(m, identity);
+	sides->excluded = failed_identities(m, identity, sides->front_types);
 	key_columns_of(m, sides);
 	return sides;
 }
@@ -286,19 +277,16 @@ from_item(Oid relid, const char *alias)
 }
 
 /*
- * " AND NOT EXISTS (SELECT FROM (VALUES ('5'::pg_catalog.int8)) x (k0) WHERE x.k0 = s.a)"
+ * " AND NOT EXISTS (SELECT FROM pg_catalog.jsonb_to_recordset(...) x (a ...) WHERE x.a = s.a)"
  */
 static void
 append_exclusion(StringInfo where, Sides *sides, char **keys, const char *alias)
 {
 	if (sides->excluded == NULL)
 		return;
-	appendStringInfo(where, " AND NOT EXISTS (SELECT FROM (VALUES %s) x (", sides->excluded);
+	appendStringInfo(where, " AND NOT EXISTS (SELECT FROM %s WHERE ", sides->excluded);
 	for (int i = 0; i < sides->nkeys; i++)
-		appendStringInfo(where, "%sk%d", i > 0 ? ", " : "", i);
-	appendStringInfoString(where, ") WHERE ");
-	for (int i = 0; i < sides->nkeys; i++)
-		appendStringInfo(where, "%sx.k%d = %s.%s", i > 0 ? " AND " : "", i, alias, keys[i]);
+		appendStringInfo(where, "%sx.%s = %s.%s", i > 0 ? " AND " : "", keys[i], alias, keys[i]);
 	appendStringInfoChar(where, ')');
 }
 

@@ -64,7 +64,7 @@ SELECT m.name AS migration,
                                     ELSE COALESCE(m.end_block, s.relpages, 0) END) * r.block_size AS bytes_total,
        pg_catalog.round(b.rows_per_second::numeric, 1) AS rows_per_second,
        CASE WHEN m.state IN ('live', 'swapped', 'completed') THEN INTERVAL '0'
-            WHEN m.state = 'copying' AND b.blocks_per_second > 0
+            WHEN m.state = 'copying' AND NOT m.paused AND b.blocks_per_second > 0
             THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0) / b.blocks_per_second))
        END AS eta,
        migrate_ext.log_entries(m.id) AS log_entries,
@@ -77,14 +77,22 @@ SELECT m.name AS migration,
        (SELECT pg_catalog.count(*) FROM migrate_ext.failed_row f WHERE f.migration = m.id) AS failed,
        w.workers,
        CASE WHEN r.finished THEN NULL
+            WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '')
             WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it'
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
-            ELSE COALESCE(m.last_error, m.request->'progress'->>'waiting')
+            WHEN m.request IS NOT NULL OR m.state <> m.goal
+            THEN COALESCE(m.last_error, m.request->'progress'->>'waiting')
+            -- why the last call was refused is nothing that is waited for
+            WHEN NOT EXISTS (SELECT FROM migrate_ext.event e
+                             WHERE e.migration = m.id AND e.kind = 'refused' AND pg_catalog.starts_with(m.last_error, e.message))
+            THEN m.last_error
        END AS waiting_for,
        CASE WHEN r.finished THEN pg_catalog.format('SELECT migrate_ext.forget(%L)', m.name)
             WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
+            WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
+                                                       ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)
             WHEN m.paused OR r.needs_leader AND w.leader IS NULL THEN pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
             WHEN m.state = 'created' AND m.goal = 'created' THEN pg_catalog.format('SELECT migrate_ext.start(%L)', m.name)
             WHEN m.state = 'logging' AND m.goal = 'logging' THEN pg_catalog.format('SELECT migrate_ext.start_backfill(%L)', m.name)
@@ -98,6 +106,7 @@ CROSS JOIN LATERAL (
     SELECT m.state IN ('completed', 'cancelled') AS finished,
            m.state IN ('indexing', 'catching_up', 'live', 'swapped', 'completed') AS copied,
            m.state IN ('live', 'swapped') OR m.state <> m.goal AS needs_leader,
+           NOT (m.source_exists AND m.target_exists) AS dropped,
            pg_catalog.current_setting('block_size')::bigint AS block_size
 ) r
 -- batches of this run of the copy; "recent" ended within the last minute
@@ -154,14 +163,15 @@ SELECT m.name AS migration,
        b.relation,
        b.first_block,
        b.last_block,
-       b.rows,
-       b.logged,
+       CASE WHEN b.kind = 'copy' THEN b.rows END AS rows,
+       CASE WHEN b.kind = 'copy' THEN b.logged END AS logged,
        b.state,
        b.pid,
        b.started_at,
        b.took_ms
 FROM migrate_ext.visible_migration m
-JOIN migrate_ext.batch b ON b.migration = m.id;
+JOIN migrate_ext.batch b ON b.migration = m.id
+ORDER BY b.migration, b.batch;
 
 CREATE VIEW migrate_ext.failed_rows WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -185,7 +195,8 @@ SELECT m.name AS migration,
        v.failed,
        v.stale_key
 FROM migrate_ext.visible_migration m
-JOIN migrate_ext.verification v ON v.migration = m.id;
+JOIN migrate_ext.verification v ON v.migration = m.id
+ORDER BY v.id;
 
 CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -196,7 +207,8 @@ SELECT m.name AS migration,
        s.hold_ms,
        s.blockers
 FROM migrate_ext.visible_migration m
-JOIN migrate_ext.swap_log s ON s.migration = m.id;
+JOIN migrate_ext.swap_log s ON s.migration = m.id
+ORDER BY s.id;
 
 CREATE VIEW migrate_ext.events WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -205,7 +217,8 @@ SELECT m.name AS migration,
        e.message,
        e.detail
 FROM migrate_ext.visible_migration m
-JOIN migrate_ext.event e ON e.migration = m.id;
+JOIN migrate_ext.event e ON e.migration = m.id
+ORDER BY e.id;
 
 GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;
 GRANT SELECT ON migrate_ext.migrations, migrate_ext.progress, migrate_ext.batches, migrate_ext.failed_rows,
@@ -254,7 +267,7 @@ COMMENT ON COLUMN migrate_ext.batches.batch IS 'number within the migration';
 COMMENT ON COLUMN migrate_ext.batches.relation IS 'table that is read, or partition that gets an index';
 COMMENT ON COLUMN migrate_ext.batches.first_block IS 'first block of the range';
 COMMENT ON COLUMN migrate_ext.batches.last_block IS 'last block of the range';
-COMMENT ON COLUMN migrate_ext.batches.rows IS 'rows copied';
+COMMENT ON COLUMN migrate_ext.batches.rows IS 'rows copied; NULL for an index';
 COMMENT ON COLUMN migrate_ext.batches.logged IS 'rows left to the change log, since they may have been changed meanwhile';
 COMMENT ON COLUMN migrate_ext.batches.state IS 'pending, running or done';
 COMMENT ON COLUMN migrate_ext.batches.pid IS 'process that did it or is at it';
@@ -263,7 +276,7 @@ COMMENT ON COLUMN migrate_ext.batches.took_ms IS 'how long it took';
 
 COMMENT ON VIEW migrate_ext.failed_rows IS 'rows that could not be carried over';
 COMMENT ON COLUMN migrate_ext.failed_rows.migration IS 'name of the migration';
-COMMENT ON COLUMN migrate_ext.failed_rows.identity IS 'the rows key';
+COMMENT ON COLUMN migrate_ext.failed_rows.identity IS 'the row''s key';
 COMMENT ON COLUMN migrate_ext.failed_rows.sqlstate IS 'code of the error';
 COMMENT ON COLUMN migrate_ext.failed_rows.message IS 'the error';
 COMMENT ON COLUMN migrate_ext.failed_rows.attempts IS 'how often it was tried';
@@ -287,7 +300,7 @@ COMMENT ON COLUMN migrate_ext.swaps.at IS 'when';
 COMMENT ON COLUMN migrate_ext.swaps.direction IS 'finalize, undo or rehearsal';
 COMMENT ON COLUMN migrate_ext.swaps.attempts IS 'attempts at the locks, the successful one included';
 COMMENT ON COLUMN migrate_ext.swaps.wait_ms IS 'time spent waiting for the locks, in all attempts';
-COMMENT ON COLUMN migrate_ext.swaps.hold_ms IS 'time from the locks granted to the end of COMMIT; NULL after a crash and for swap() in a transaction of the callers';
+COMMENT ON COLUMN migrate_ext.swaps.hold_ms IS 'time from the locks granted to the end of COMMIT; NULL after a crash and for swap() in a transaction of the caller''s';
 COMMENT ON COLUMN migrate_ext.swaps.blockers IS 'who held the locks in attempts that failed';
 
 COMMENT ON VIEW migrate_ext.events IS 'what happened, in order';

@@ -176,7 +176,7 @@ AS $$
     WHERE i.inhrelid = front
 
     UNION ALL
-    SELECT 'table with OID ' || o.oid, 'has been dropped', 'CALL migrate_ext.cancel'
+    SELECT 'table with OID ' || o.oid, 'has been dropped', 'CALL migrate_ext.cancel, or after a swap migrate_ext.complete'
     FROM (VALUES (front), (back)) o (oid)
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = o.oid)
 $$;
@@ -219,10 +219,26 @@ AS $$
         WHERE m.state <> 'completed'
         GROUP BY i.indexrelid
     )
-    SELECT 'error', 'failed_rows', pg_catalog.count(*) || ' rows could not be carried over',
-           'see migrate_ext.failed_rows: put them right, or swap without them by finalize''s option accept_failed'
+    SELECT 'error', 'failed_rows',
+           pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row' ELSE ' rows' END || ' could not be carried over',
+           'see migrate_ext.failed_rows: put them right and call finalize, which tries them again, or swap without them by its option accept_failed'
     FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration
     HAVING pg_catalog.count(*) > 0
+
+    UNION ALL
+    SELECT 'error', 'migration ' || pg_catalog.quote_ident(m.name), 'is paused' || COALESCE(': ' || m.pause_reason, ''),
+           pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
+    FROM m
+    WHERE m.paused
+
+    UNION ALL
+    SELECT 'error', 'migration ' || pg_catalog.quote_ident(m.name),
+           pg_catalog.format('rows differ, as last compared: %s missing, %s extra, %s different', v.missing, v.extra, v.different),
+           CASE WHEN m.state = 'live' THEN 'UPDATE these rows, which carries them over, or cancel the migration and make it anew'
+                ELSE 'UPDATE these rows, which carries them over' END
+    FROM m
+    CROSS JOIN LATERAL (SELECT * FROM migrate_ext.verification v WHERE v.migration = m.id ORDER BY v.id DESC LIMIT 1) v
+    WHERE v.missing + v.extra + v.different > 0 AND v.verified_at > m.live_at
 
     UNION ALL
     SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, k.indexrelid, 0),
@@ -245,8 +261,8 @@ AS $$
 
     UNION ALL
     SELECT 'warning', 'partition ' || p.partdefid::pg_catalog.regclass,
-           d.rows || ' rows stand in the default partition',
-           'make partitions for them: migrate_ext.split_default'
+           CASE WHEN d.rows = 1 THEN '1 row stands' ELSE d.rows || ' rows stand' END || ' in the default partition',
+           'nothing is lost: but no partition can be added for a range or a value of theirs while they stand there'
     FROM m
     JOIN pg_catalog.pg_partitioned_table p ON p.partrelid = m.target
     CROSS JOIN LATERAL (SELECT migrate_ext.default_rows(m.id) AS rows) d
