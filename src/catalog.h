@@ -81,6 +81,7 @@ typedef struct Event
 
 extern List *event_since(int64 migration_id, int64 after);
 extern int64 event_last_id(int64 migration_id);
+extern bool event_lacks_worker(int64 migration_id);
 
 /* TRUNCATE markers: written by the trigger, insert only, so it never waits. */
 extern void truncation_mark(int64 migration_id);

@@ -7,7 +7,7 @@
  *											dropped or stays as a plain table
  *		cancel		any before swapped		triggers and log go, and the target
  *					-> cancelled			if we made it; one that was given to us
- *											stays
+ *											stays with its rows, without our indexes
  *
  * Each is one transaction, in bounded attempts at the locks: either all of it
  * is there or nothing of it is gone, so after a crash it is simply made again.
@@ -32,6 +32,7 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "index_drop.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -82,6 +83,18 @@ drop_table(Migration *m, Oid relid)
 	user_switch_owner(&user, owner);
 	limit_lock_waits(m);
 	(void) sql_run("DROP TABLE %s", sql_relation(relid));
+	user_switch_back(&user);
+}
+
+/* A target that was given to us is to be as it was given, but for the rows. */
+static void
+drop_indexes(Migration *m)
+{
+	UserSwitch user;
+
+	user_switch_owner(&user, m->owner);
+	limit_lock_waits(m);
+	index_drop_made(m);
 	user_switch_back(&user);
 }
 
@@ -200,6 +213,8 @@ cancel_body(Run *run, void *arg)
 	drop_sync(m);
 	if (m->made_target)
 		drop_table(m, m->target);
+	else if (table_exists(m->target))
+		drop_indexes(m);
 	state_change(m, STATE_CANCELLED, "%s is cancelled%s", sql_qualified(m->schema_name, m->table_name),
 				 table_exists(m->source) ? ": the table is as it was before" : "");
 }

@@ -53,15 +53,27 @@ require_unfinished(Migration *m)
 				 errmsg("migration \"%s\" is being cancelled", m->name)));
 }
 
+static int
+paused_hint(Migration *m)
+{
+	if (!m->paused)
+		return 0;
+	return errhint("It is paused: call migrate_ext.resume.");
+}
+
 /* Raise the goal; asking for what is on its way already is a NOTICE. */
 static void
 set_goal(Migration *m, MigrationState goal)
 {
 	require_unfinished(m);
-	if (m->goal >= goal || m->state >= goal)
+	if (m->state >= goal)
+		ereport(NOTICE, (errmsg("migration \"%s\" is %s already", m->name, state_name(m->state)),
+						 paused_hint(m)));
+	else if (m->goal >= goal)
 		ereport(NOTICE,
 				(errmsg("migration \"%s\" is on its way to state %s already", m->name,
-						state_name(Max(m->goal, m->state)))));
+						state_name(m->goal)),
+				 paused_hint(m)));
 	else
 	{
 		catalog_save_goal(m, goal, NULL);

@@ -96,6 +96,22 @@ event_since(int64 migration_id, int64 after)
 	return result;
 }
 
+/* Was no worker to be had for the last request, and has nothing been done since? */
+bool
+event_lacks_worker(int64 migration_id)
+{
+	Oid			types[] = {INT8OID};
+	Datum		values[] = {Int64GetDatum(migration_id)};
+	bool		isnull;
+
+	return DatumGetBool(catalog_scalar(
+									   "SELECT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = $1"
+									   " AND e.kind = 'no_worker' AND NOT EXISTS (SELECT FROM migrate_ext.event l"
+									   " WHERE l.migration = $1 AND l.id > e.id AND l.kind NOT IN"
+									   " ('no_worker', 'goal', 'configured', 'paused', 'resumed')))",
+									   1, types, values, &isnull));
+}
+
 int64
 event_last_id(int64 migration_id)
 {

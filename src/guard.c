@@ -107,6 +107,9 @@ check_shapes(Migration *m)
 				 errmsg("the columns or partitions of table \"%s\" were changed by somebody else",
 						get_rel_name(m->target)),
 				 errdetail("In detail: %s.", relinfo_shape_difference(m->target_shape, shape)),
+				 relinfo_same_columns(m->target_shape, shape) ?
+				 errhint("Call migrate_ext.resume to go on with the partitions there are: everything is %s again.",
+						 m->state < STATE_LIVE ? "copied" : "verified") :
 				 hint_changed(m)));
 }
 

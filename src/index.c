@@ -34,6 +34,7 @@
 #include "commands/comment.h"
 #include "debug_point.h"
 #include "index_def.h"
+#include "index_drop.h"
 #include "miscadmin.h"
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
@@ -456,6 +457,7 @@ finish_indexing(Run *run)
 	}
 	set_replica_identities(m, replica_index);
 	run_as_self(run);
+	index_record_made(m);
 	foreach (cell, defs)
 		report_unique(m, lfirst(cell));
 

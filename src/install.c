@@ -28,6 +28,7 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "index_drop.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -95,6 +96,11 @@ install_body(Run *run, void *arg)
 	lock_front(run);
 	guard_check_source(m);
 	LockRelationOid(m->target, RowExclusiveLock);
+	if (get_rel_name(m->target) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("the target of migration \"%s\" has been dropped", m->name),
+				 errhint("Call migrate_ext.cancel to end the migration.")));
 	changelog_create(m);
 	record_horizon(m);
 	ME_DEBUG_POINT("install_before_commit");
@@ -126,39 +132,6 @@ install_step(Run *run)
 	return attempt_result(ok, error);
 }
 
-/*
- * The copy writes without minding indexes, so those that the index stage made
- * already must go.
- */
-static void
-drop_target_indexes(Migration *m)
-{
-	List	   *relations = lcons_oid(m->target, relinfo_leaves(m->target));
-	ListCell   *lc;
-
-	foreach(lc, relations)
-	{
-		Oid			relid = lfirst_oid(lc);
-		char	   *drop;
-
-		for (;;)
-		{
-			/* what hangs on the parent goes with the parent's, which comes first */
-			drop = sql_text("SELECT CASE WHEN c.oid IS NOT NULL"
-							" THEN format('ALTER TABLE %%s DROP CONSTRAINT %%I', i.indrelid::regclass, c.conname)"
-							" ELSE format('DROP INDEX %%s', i.indexrelid::regclass) END"
-							" FROM pg_catalog.pg_index i LEFT JOIN pg_catalog.pg_constraint c"
-							" ON c.conindid = i.indexrelid AND c.contype IN ('p', 'u', 'x')"
-							" AND c.conrelid = i.indrelid WHERE i.indrelid = %u"
-							" ORDER BY c.contype = 'p' DESC LIMIT 1", relid);
-			if (drop == NULL)
-				break;
-			(void) sql_run("%s", drop);
-			CommandCounterIncrement();
-		}
-	}
-}
-
 static void
 restart_body(Run *run, void *arg)
 {
@@ -168,7 +141,7 @@ restart_body(Run *run, void *arg)
 	guard_check_source(m);
 	run_as_owner(run);
 	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
-	drop_target_indexes(m);
+	index_drop_all(m->target);	/* the copy writes without minding any */
 	run_as_self(run);
 	changelog_truncate(m);
 	m->epoch++;
@@ -192,6 +165,21 @@ install_restart_step(Run *run)
 	return attempt_result(ok, error);
 }
 
+/*
+ * Partitions that somebody made or took away are no harm where everything is
+ * verified again: the mirror looks for places anew.
+ */
+static void
+accept_partitions(Migration *m)
+{
+	char	   *shape = relinfo_target_shape(m->target);
+
+	if (!relinfo_same_columns(m->target_shape, shape))
+		return;
+	m->target_shape = shape;
+	catalog_save_shapes(m);
+}
+
 static void
 mend_body(Run *run, void *arg)
 {
@@ -207,6 +195,7 @@ mend_body(Run *run, void *arg)
 	}
 	else
 		sync_trigger_set(m, SYNC_WRITE_THROUGH);
+	accept_partitions(m);
 	m->tainted = true;			/* until a clean verification */
 	catalog_save_trigger(m);
 	catalog_save_verified(m, false);

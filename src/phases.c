@@ -61,11 +61,13 @@ mend(Run *run, MigrationState state)
 static StepResult
 dispatch(Run *run, const Migration *m)
 {
+	if (m->state > STATE_SWAPPED)
+		return STEP_WAIT;
 	if (m->goal == STATE_CANCELLED)
 		return cancel_step(run);
 	if (m->goal == STATE_COMPLETED && m->state == STATE_SWAPPED)
 		return complete_step(run);
-	if (m->paused || m->state > STATE_SWAPPED)
+	if (m->paused)
 		return STEP_WAIT;
 	if (m->state > STATE_CREATED && m->needs_mending)
 		return mend(run, m->state);
@@ -143,6 +145,9 @@ is_transient(int sqlerrcode)
 		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
+/* What record_error() wrote down last: a worker has one migration at a time. */
+static char *recorded_error = NULL;
+
 /*
  * An error of a worker: once as an event and in the server's log, not at every
  * try.
@@ -155,6 +160,9 @@ record_error(Run *run, ErrorData *error)
 	{
 		catalog_save_error(run->m, error->message);
 		event_add(run->m, "error", NULL, "%s", error->message);
+		if (recorded_error)
+			pfree(recorded_error);
+		recorded_error = MemoryContextStrdup(TopMemoryContext, error->message);
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("migration \"%s\", state %s: %s", run->m->name,
@@ -165,12 +173,13 @@ record_error(Run *run, ErrorData *error)
 	run_commit(run);
 }
 
+/* Only our own: why a request was refused is to be read until the next one. */
 static void
 clear_error(Run *run)
 {
 	run_begin(run);
-	if (run->m && run->m->last_error && run->m->request == NULL &&
-		run->m->goal > run->m->state)
+	if (run->m && run->m->last_error && recorded_error &&
+		strcmp(run->m->last_error, recorded_error) == 0)
 		catalog_save_error(run->m, NULL);
 	run_commit(run);
 }

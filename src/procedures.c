@@ -516,24 +516,26 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 static const struct
 {
 	const char *name;
+	bool		completes;		/* complete takes it, too */
 	const char *values[4];
 }			request_options[] = {
-	{"old_snapshots", {"wait", "ignore"}},
-	{"blockers", {"wait", "cancel", "terminate"}},
-	{"verify", {"true", "false"}},
-	{"accept_failed", {"false", "true"}},
-	{"incoming_fks", {"move", "keep", "drop"}},
+	{"old_snapshots", false, {"wait", "ignore"}},
+	{"blockers", false, {"wait", "cancel", "terminate"}},
+	{"verify", false, {"true", "false"}},
+	{"accept_failed", false, {"false", "true"}},
+	{"incoming_fks", true, {"move", "keep", "drop"}},
 };
 
 static void
-check_option(const char *name, const char *value)
+check_option(const char *name, const char *value, bool completes)
 {
 	int			i;
 	int			j;
 
 	for (i = 0; i < lengthof(request_options); i++)
 	{
-		if (strcmp(request_options[i].name, name) != 0)
+		if (strcmp(request_options[i].name, name) != 0 ||
+			(completes && !request_options[i].completes))
 			continue;
 		for (j = 0; j < 4 && request_options[i].values[j]; j++)
 			if (value && strcmp(request_options[i].values[j], value) == 0)
@@ -549,12 +551,13 @@ check_option(const char *name, const char *value)
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 			 errmsg("unrecognized option \"%s\"", name),
+			 completes ? errhint("The only option is incoming_fks.") :
 			 errhint("Options are old_snapshots, blockers, verify, accept_failed and incoming_fks.")));
 }
 
 /* The options argument, checked, as JSON text. */
 static char *
-checked_options(FunctionCallInfo fcinfo, int n)
+checked_options(FunctionCallInfo fcinfo, int n, bool completes)
 {
 	Jsonb	   *options = argument_options(fcinfo, n);
 	JsonbIterator *it = JsonbIteratorInit(&options->root);
@@ -566,7 +569,7 @@ checked_options(FunctionCallInfo fcinfo, int n)
 		{
 			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
 
-			check_option(name, json_field(options, name));
+			check_option(name, json_field(options, name), completes);
 		}
 	return json_text(options);
 }
@@ -575,7 +578,7 @@ checked_options(FunctionCallInfo fcinfo, int n)
 Datum
 migrate_ext_finalize(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2)};
+	Request		request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.finalize()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -585,7 +588,7 @@ migrate_ext_finalize(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_undo(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2)};
+	Request		request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.undo()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -596,7 +599,7 @@ Datum
 migrate_ext_complete(PG_FUNCTION_ARGS)
 {
 	bool		drop_original = argument_bool(fcinfo, 1, "drop_original");
-	char	   *options = checked_options(fcinfo, 2);
+	char	   *options = checked_options(fcinfo, 2, true);
 	Request		request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
 
 	request.options = psprintf("{\"drop_original\": %s%s%s", drop_original ? "true" : "false",
@@ -632,6 +635,12 @@ verify(Call *call)
 						run->m ? state_name(run->m->state) : "(gone)"),
 				 errdetail("%s compares tables that are kept equal: it needs state live or swapped.",
 						   call->name)));
+	if (run->m->paused)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" is paused", run->m->name),
+				 run->m->pause_reason ? errdetail("%s", run->m->pause_reason) : 0,
+				 errhint("Call migrate_ext.resume first.")));
 	lease_take(run);
 	run_commit(run);
 	complete = verify_all(run, call->deadline, &counts);

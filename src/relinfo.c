@@ -369,6 +369,15 @@ compare_leaves(StringInfo changes, List *these, List *others, const char *change
 	}
 }
 
+bool
+relinfo_same_columns(const char *target_shape, const char *other)
+{
+	const char *leaves = strstr(target_shape, SHAPE_LEAVES);
+	size_t len = leaves != NULL ? leaves - target_shape + strlen(SHAPE_LEAVES) : 0;
+
+	return leaves != NULL && strncmp(target_shape, other, len) == 0;
+}
+
 char *
 relinfo_shape_difference(const char *was, const char *is)
 {

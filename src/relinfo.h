@@ -45,6 +45,8 @@ extern char *relinfo_shape(Oid relid);
 
 /* relinfo_shape() of the target plus the OIDs of its leaves, sorted. */
 extern char *relinfo_target_shape(Oid target);
+/* Do two such texts differ in nothing but the leaves? */
+extern bool relinfo_same_columns(const char *target_shape, const char *other);
 /* What has changed from one shape to another, for people: "column a is gone, ..." */
 extern char *relinfo_shape_difference(const char *was, const char *is);
 

@@ -386,11 +386,12 @@ sync_trigger_drop(Migration *m)
 
 	drop_trigger(m->source, SYNC_TRIGGER_NAME);
 	drop_trigger(m->source, TRUNCATE_TRIGGER_NAME);
-	if (!OidIsValid(m->target) || get_rel_name(m->target) == NULL)
-		return;
-	drop_trigger(m->target, REVERSE_TRIGGER_NAME);
-	drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
-	leaves = relinfo_leaves(m->target);
+	if (OidIsValid(m->target) && get_rel_name(m->target) != NULL)
+	{
+		drop_trigger(m->target, REVERSE_TRIGGER_NAME);
+		drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
+		leaves = relinfo_leaves(m->target);
+	}
 	foreach (cell, leaves)
 		drop_trigger(lfirst_oid(cell), REVERSE_TRUNCATE_TRIGGER_NAME);
 	CommandCounterIncrement();

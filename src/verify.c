@@ -649,7 +649,9 @@ record(Run *run, Verification *v, bool complete)
 	{
 		counts->failed = failed_row_count(run->m->id);
 		verification_add(run->m->id, counts, complete);
-		if (complete && clean && still_same(v, run->m))
+		if (!clean)
+			catalog_save_verified(run->m, false); /* whatever an earlier one found */
+		else if (complete && still_same(v, run->m))
 			catalog_save_verified(run->m, true);
 		event_add(run->m, "verified",
 				  psprintf("{\"complete\": %s, \"checked\": " INT64_FORMAT

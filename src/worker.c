@@ -33,6 +33,8 @@
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
 #include "batch.h"
 #include "catalog.h"
@@ -45,6 +47,8 @@
 #define LEADER_POLL_MS 500
 /* With helpers at work it looks whether they are through. */
 #define LEADER_WATCH_MS 50
+/* An idle leader looks this often for migrations that no worker was to be had for. */
+#define LEADER_LACKING_MS 5000
 /* A helper without work looks again, and goes after some time without any. */
 #define HELPER_POLL_MS 100
 #define HELPER_IDLE_LIMIT 10
@@ -139,13 +143,18 @@ worker_wake(Migration *m)
 void
 worker_wake_or_warn(Migration *m)
 {
-	if (!worker_wake(m))
-		ereport(WARNING,
-				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-				 errmsg("no background worker slot is free for migration \"%s\"", m->name),
-				 errdetail("The request is recorded; nothing is done until a worker or a session takes it up."),
-				 errhint("Raise max_worker_processes (now %d) and restart, or do the work in a session: CALL migrate_ext.run(%s).",
-						 max_worker_processes, quote_literal_cstr(m->name))));
+	if (worker_wake(m))
+		return;
+	event_add(m, "no_worker", NULL, "no background worker slot is free");
+	ereport(WARNING,
+			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+			 errmsg("no background worker slot is free for migration \"%s\"", m->name),
+			 errdetail("The request is recorded; nothing is done until a worker or a session takes it up."),
+			 m->state < STATE_LIVE ?
+			 errhint("Raise max_worker_processes (now %d) and restart, or do the work in a session: CALL migrate_ext.run(%s).",
+					 max_worker_processes, quote_literal_cstr(m->name)) :
+			 errhint("Raise max_worker_processes (now %d) and restart. CALLs of finalize, undo and complete do without a worker.",
+					 max_worker_processes)));
 }
 
 /* ---- the workers ---- */
@@ -180,6 +189,45 @@ sleep_after(Run *run, ErrorData *error, long ms)
 		ms = Min((long) BACKOFF_MIN_MS << Min(run->errors - 1, 10), BACKOFF_MAX_MS);
 	run_report(run, "%s", error ? "waiting after an error" : "waiting");
 	run_sleep(run, ms);
+}
+
+/* ---- migrations for which no worker was to be had ---- */
+
+/*
+ * The first of them that still has no leader, other than last; NULL if there is
+ * none.  In a transaction.
+ */
+static Migration *
+first_lacking(int64 last)
+{
+	ListCell   *lc;
+	List	   *ids = catalog_unfinished();
+
+	foreach(lc, ids)
+	{
+		int64		id = *(int64 *) lfirst(lc);
+		Migration  *m;
+
+		if (id == last || leader_pid(id) != 0 || !event_lacks_worker(id))
+			continue;
+		m = catalog_load(id, false);
+		if (m && !m->paused)
+			return m;
+	}
+	return NULL;
+}
+
+/* A slot may have come free since. */
+static void
+start_lacking(Run *run)
+{
+	Migration  *m;
+
+	run_begin(run);
+	m = first_lacking(run->migration_id);
+	if (m)
+		(void) worker_start_leader(m->id, m->name, InvalidTransactionId);
+	run_commit(run);
 }
 
 /* ---- leader ---- */
@@ -267,6 +315,7 @@ static void
 leader_loop(Run *run)
 {
 	Helpers		helpers = {0};
+	TimestampTz looked = GetCurrentTimestamp();
 
 	for (;;)
 	{
@@ -278,7 +327,14 @@ leader_loop(Run *run)
 			if (finished(run))
 				return;
 			if (result == STEP_WAIT)
+			{
+				if (TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), LEADER_LACKING_MS))
+				{
+					start_lacking(run);
+					looked = GetCurrentTimestamp();
+				}
 				sleep_after(run, error, LEADER_POLL_MS);
+			}
 			else if (phase_has_work(run->seen_state))
 				share_work(run, &helpers);
 		}
@@ -334,6 +390,24 @@ helper_loop(Run *run)
 
 /* ---- entry point ---- */
 
+/* A leader that is through goes on with a migration that has none: its slot is there. */
+static bool
+take_next(WorkerArgs *args)
+{
+	Migration  *m;
+	bool		found;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	m = first_lacking(args->migration_id);
+	found = m != NULL;
+	if (found)
+		args->migration_id = m->id;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return found;
+}
+
 static void
 work(WorkerArgs *args)
 {
@@ -373,7 +447,11 @@ migrate_ext_worker_main(Datum arg)
 	/* as superuser: a NOLOGIN owner could not connect; see run.c for whose rights count */
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
 	wait_for_caller(args.wait_for);
-	if (extension_exists())
+	do
+	{
+		if (!extension_exists())
+			break;
 		work(&args);
+	} while (args.leader && extension_exists() && take_next(&args));
 	proc_exit(0);
 }
