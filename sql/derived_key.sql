@@ -126,5 +126,30 @@ SELECT skipped, failed FROM migrate_ext.progress WHERE migration = 'commits';
 CALL migrate_ext.cancel('commits');
 SELECT migrate_ext.forget('commits');
 
+-- in place or by a statement: the day of an instant isn't the writer's to choose
+CREATE TABLE direct (id bigint PRIMARY KEY, at timestamptz);
+CREATE TABLE looked (id bigint PRIMARY KEY, at timestamptz);
+SELECT migrate_ext.add_sharding_key('direct', 'day', 'date', 's.at::date');
+SELECT migrate_ext.add_sharding_key('looked', 'day', 'date', '(SELECT s.at::date)');
+ALTER TABLE direct DISABLE TRIGGER "!migrate_ext_fill";
+ALTER TABLE looked DISABLE TRIGGER "!migrate_ext_fill";
+INSERT INTO direct VALUES (1, '2026-01-01 20:00+00');
+INSERT INTO looked VALUES (1, '2026-01-01 20:00+00');
+SELECT migrate_ext.partition_by_hash('direct', 'day', 2), migrate_ext.partition_by_hash('looked', 'day', 2);
+CALL migrate_ext.run('direct');
+CALL migrate_ext.run('looked');
+SET TimeZone = 'Asia/Tokyo';
+INSERT INTO direct VALUES (2, '2026-01-01 20:00+00');
+INSERT INTO looked VALUES (2, '2026-01-01 20:00+00');
+RESET TimeZone;
+SELECT id, d.day AS direct, l.day AS looked FROM direct_new d JOIN looked_new l USING (id) ORDER BY id;
+CALL migrate_ext.verify('direct');
+CALL migrate_ext.verify('looked');
+SELECT migration, checked_rows, missing, extra, different, stale_key FROM migrate_ext.verifications
+WHERE migration IN ('direct', 'looked') ORDER BY 1;
+CALL migrate_ext.cancel('direct');
+CALL migrate_ext.cancel('looked');
+SELECT migrate_ext.forget('direct'), migrate_ext.forget('looked');
+
 DROP SCHEMA derived_key CASCADE;
 DELETE FROM migrate_ext.sharding_key;
