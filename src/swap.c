@@ -147,7 +147,7 @@ retry_failed(Run *run)
 
 	run_begin(run);
 	request = swap_request_read(run->m);
-	failed = request->accept_failed ? 0 : failed_row_count(run->m->id);
+	failed = request->accept_failed ? 0 : failed_row_due(run->m);
 	if (failed > 0 && !request->retried_failed)
 	{
 		request->retried_failed = true;
