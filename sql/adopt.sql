@@ -94,16 +94,13 @@ CREATE TABLE listed_0 PARTITION OF listed_new FOR VALUES IN (0, 1);
 CREATE TABLE listed_2 PARTITION OF listed_new FOR VALUES IN (2);
 SELECT migrate_ext.create_migration('listed', 'listed_new');
 CALL migrate_ext.run('listed');
-SELECT * FROM migrate_ext.failed_rows WHERE migration = 'listed' ORDER BY identity->'id' \gx
+SELECT identity, sqlstate, message, attempts FROM migrate_ext.failed_rows WHERE migration = 'listed' ORDER BY identity->'id';
 SELECT state, log_entries, failed FROM migrate_ext.progress WHERE migration = 'listed';
 UPDATE listed SET site = 9 WHERE id = 2;
 UPDATE listed SET site = 2 WHERE id = 3;
 DELETE FROM listed WHERE id = 7;
-\set VERBOSITY verbose
-\set SHOW_CONTEXT never
 CALL migrate_ext.finalize('listed');
-\set VERBOSITY default
-\set SHOW_CONTEXT errors
+\echo :LAST_ERROR_SQLSTATE
 SELECT identity FROM migrate_ext.failed_rows WHERE migration = 'listed' ORDER BY identity->'id';
 SELECT * FROM helper.check('listed');
 CREATE TABLE listed_3 PARTITION OF listed_new FOR VALUES IN (3, 9);
@@ -113,3 +110,122 @@ SELECT migrate_ext.resume('listed');
 CALL migrate_ext.finalize('listed');
 SELECT state, failed FROM migrate_ext.progress WHERE migration = 'listed';
 SELECT * FROM helper.check('listed');
+-- a partition more while swapped
+CREATE TABLE listed_4 PARTITION OF listed FOR VALUES IN (4);
+INSERT INTO listed VALUES (100, 4, 'x'), (101, 4, 'y');
+SELECT * FROM helper.check('listed');
+CALL migrate_ext.undo('listed');
+SELECT migrate_ext.resume('listed');
+CALL migrate_ext.undo('listed');
+INSERT INTO listed VALUES (102, 4, 'z');
+CALL migrate_ext.finalize('listed');
+TRUNCATE listed_4;
+SELECT * FROM helper.check('listed');
+CALL migrate_ext.undo('listed');
+
+-- cancelled: the target stays, with its rows, without our triggers and indexes; it can be taken again
+CREATE INDEX of_mine ON listed_new (v);
+CALL migrate_ext.cancel('listed');
+SELECT * FROM helper.describe('listed_new');
+SELECT * FROM helper.describe('listed_3');
+SELECT count(*) FROM listed_new;
+SELECT migrate_ext.forget('listed');
+DROP INDEX of_mine;
+SELECT migrate_ext.create_migration('listed', 'listed_new');
+TRUNCATE listed_new;
+SELECT migrate_ext.create_migration('listed', 'listed_new');
+-- from any state
+CALL migrate_ext.cancel('listed');
+SELECT migrate_ext.create_migration('listed', 'listed_new', 'other name');
+CALL migrate_ext.run('other name', 'logging');
+CALL migrate_ext.cancel('other name');
+SELECT migrate_ext.create_migration('listed', 'listed_new');
+CALL migrate_ext.run('listed', 'copying');
+CALL migrate_ext.cancel('listed');
+TRUNCATE listed_new;
+SELECT migrate_ext.create_migration('listed', 'listed_new');
+CALL migrate_ext.run('listed', 'indexing');
+CALL migrate_ext.cancel('listed');
+TRUNCATE listed_new;
+SELECT migrate_ext.create_migration('listed', 'listed_new');
+CALL migrate_ext.run('listed', 'catching_up');
+CALL migrate_ext.cancel('listed');
+SELECT * FROM helper.describe('listed_new');
+SELECT count(*) FROM pg_index WHERE indrelid IN (SELECT relid FROM pg_partition_tree('listed_new'));
+SELECT tgname FROM pg_trigger WHERE tgrelid = 'listed'::regclass OR tgrelid IN (SELECT relid FROM pg_partition_tree('listed_new'));
+SELECT relname FROM pg_class WHERE relnamespace = 'migrate_ext'::regnamespace AND relname LIKE 'log%';
+DROP TABLE listed, listed_new;
+
+-- a unique index that a partition key with an expression lets no partitioned table have: on each leaf
+CREATE TABLE expression (id integer PRIMARY KEY, v text);
+INSERT INTO expression SELECT i, 'v' || i FROM generate_series(1, 10) i;
+CREATE INDEX ON expression (v);
+CREATE TABLE expression_new (LIKE expression) PARTITION BY LIST ((id % 2));
+CREATE TABLE expression_0 PARTITION OF expression_new FOR VALUES IN (0);
+CREATE TABLE expression_1 PARTITION OF expression_new FOR VALUES IN (1);
+SELECT migrate_ext.create_migration('expression', 'expression_new');
+CALL helper.live_through('expression',
+    'UPDATE expression SET id = id + 11 WHERE id % 3 = 0',
+    'UPDATE expression SET v = v || $stage WHERE id % 4 = 0',
+    'DELETE FROM expression WHERE id = $stage',
+    'INSERT INTO expression VALUES (100 + $stage, NULL)');
+SELECT message FROM migrate_ext.events WHERE migration = 'expression' AND kind LIKE 'unique%';
+SELECT * FROM helper.describe('expression');
+SELECT * FROM helper.describe('expression_1');
+CALL migrate_ext.undo('expression');
+CALL migrate_ext.cancel('expression');
+SELECT count(*) FROM pg_index WHERE indrelid IN (SELECT relid FROM pg_partition_tree('expression_new'));
+DROP TABLE expression, expression_new;
+
+-- a target that can't be undone: told before; and what is refused at once
+CREATE TABLE one_way (id integer PRIMARY KEY, v text, w text);
+INSERT INTO one_way SELECT i, 'v' || i, 'w' FROM generate_series(1, 10) i;
+CREATE TABLE one_way_new (id integer NOT NULL, v text, w text, secret integer NOT NULL) PARTITION BY HASH (id);
+CREATE TABLE one_way_0 PARTITION OF one_way_new FOR VALUES WITH (MODULUS 1, REMAINDER 0);
+SELECT migrate_ext.create_migration('one_way', 'one_way_new');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"secret": "s.nosuch"}}');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"nosuch": "1", "secret": "1"}}');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"secret": "''text''::text"}}');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"secret": "random()"}}');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"secret": "1); DROP TABLE one_way; SELECT (1"}}');
+SELECT migrate_ext.create_migration('one_way', 'one_way_new', options => '{"columns": {"secret": "length(s.v)", "v": "md5(s.v)"}}');
+SELECT severity, object, problem FROM migrate_ext.preflight('one_way');
+CALL migrate_ext.run('one_way');
+INSERT INTO one_way VALUES (11, 'v11', 'x');
+UPDATE one_way SET v = 'other' WHERE id = 1;
+CALL migrate_ext.finalize('one_way');
+SELECT count(*), count(*) FILTER (WHERE length(v) = 32) AS digests, sum(secret) FROM one_way;
+-- the original is left behind
+INSERT INTO one_way VALUES (12, 'raw', 'x', 3);
+DELETE FROM one_way WHERE id = 2;
+UPDATE one_way SET w = 'after' WHERE id = 3;
+SELECT count(*) FROM one_way_orig;
+CALL migrate_ext.undo('one_way');
+CALL migrate_ext.complete('one_way');
+SELECT count(*) FROM one_way_orig;
+DROP TABLE one_way, one_way_orig;
+
+-- rows that no partition takes and the swap without them
+CREATE TABLE part_of_it (id integer PRIMARY KEY);
+INSERT INTO part_of_it SELECT generate_series(1, 10);
+CREATE TABLE part_of_it_new (LIKE part_of_it) PARTITION BY RANGE (id);
+CREATE TABLE part_of_it_1 PARTITION OF part_of_it_new FOR VALUES FROM (1) TO (9);
+SELECT migrate_ext.create_migration('part_of_it', 'part_of_it_new');
+CALL migrate_ext.run('part_of_it');
+CALL migrate_ext.finalize('part_of_it');
+CALL migrate_ext.finalize('part_of_it', options => '{"accept_failed": true}');
+SELECT count(*) FROM part_of_it;
+SELECT state, failed FROM migrate_ext.progress WHERE migration = 'part_of_it';
+SELECT * FROM migrate_ext.preflight('part_of_it');
+SELECT complete, checked_rows, missing, extra, different, failed FROM migrate_ext.verifications WHERE migration = 'part_of_it' ORDER BY verified_at;
+INSERT INTO part_of_it VALUES (9);
+UPDATE part_of_it SET id = 9 WHERE id = 8;
+UPDATE part_of_it SET id = -id WHERE id = 1;
+-- the way back finds them again
+CALL migrate_ext.undo('part_of_it');
+SELECT count(*) FROM part_of_it;
+CALL migrate_ext.finalize('part_of_it');
+CALL migrate_ext.finalize('part_of_it', options => '{"accept_failed": true}');
+CALL migrate_ext.complete('part_of_it', drop_original => true);
+DROP TABLE part_of_it;
+SELECT count(migrate_ext.forget(migration)::text) FROM migrate_ext.migrations;

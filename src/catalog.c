@@ -662,17 +662,20 @@ drain_place_reset(int64 migration_id)
 /* ---- failed rows ---- */
 
 void
-failed_row_add(int64 migration_id, Jsonb *identity, int sqlerrcode, const char *message)
+failed_row_add(int64 migration_id, Direction direction, Jsonb *identity, int sqlerrcode,
+			   const char *message)
 {
-	Oid			types[] = {INT8OID, JSONBOID, TEXTOID, TEXTOID};
+	Oid			types[] = {INT8OID, JSONBOID, BOOLOID, TEXTOID, TEXTOID};
 	Datum		values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity),
+		BoolGetDatum(direction == DIRECTION_REVERSE),
 		CStringGetTextDatum(unpack_sql_state(sqlerrcode)), CStringGetTextDatum(message)};
 
-	(void) catalog_exec("INSERT INTO migrate_ext.failed_row AS f (migration, identity, sqlstate, message)"
-						" VALUES ($1, $2, $3, $4) ON CONFLICT (migration, identity) DO UPDATE"
-						" SET sqlstate = excluded.sqlstate, message = excluded.message,"
-						" attempts = f.attempts + 1, failed_at = excluded.failed_at",
-						4, types, values, NULL);
+	(void) catalog_exec("INSERT INTO migrate_ext.failed_row AS f (migration, identity, reverse, sqlstate, message)"
+						" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (migration, identity) DO UPDATE"
+						" SET reverse = excluded.reverse, sqlstate = excluded.sqlstate,"
+						" message = excluded.message, attempts = f.attempts + 1,"
+						" failed_at = excluded.failed_at",
+						5, types, values, NULL);
 }
 
 void
@@ -696,11 +699,24 @@ failed_row_count(int64 migration_id)
 										1, types, values, &isnull));
 }
 
-List *
-failed_row_identities(int64 migration_id)
+int64
+failed_row_due(const Migration *m)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
+	Oid			types[] = {INT8OID, BOOLOID};
+	Datum		values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED)};
+	bool		isnull;
+
+	return DatumGetInt64(catalog_scalar("SELECT count(*) FROM migrate_ext.failed_row"
+										" WHERE migration = $1 AND reverse = $2",
+										2, types, values, &isnull));
+}
+
+List *
+failed_row_identities(const Migration *m, bool due)
+{
+	Oid			types[] = {INT8OID, BOOLOID, BOOLOID};
+	Datum		values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED),
+		BoolGetDatum(due)};
 	CatalogCall call = {0};
 	List	   *result = NIL;
 	uint64		n;
@@ -708,7 +724,7 @@ failed_row_identities(int64 migration_id)
 	bool		isnull;
 
 	n = catalog_begin(&call, "SELECT identity FROM migrate_ext.failed_row WHERE migration = $1"
-					  " ORDER BY identity", 1, types, values, NULL);
+					  " AND (reverse = $2 OR NOT $3) ORDER BY identity", 3, types, values, NULL);
 	for (i = 0; i < n; i++)
 	{
 		Datum		v = catalog_value(&call, i, 1, &isnull);

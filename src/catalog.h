@@ -102,11 +102,18 @@ extern void drain_place_save(int64 migration_id, const DrainPlace *place);
 extern void drain_place_reset(int64 migration_id);
 
 /* Rows that could not be carried; identity is a jsonb object by column name. */
-extern void failed_row_add(int64 migration_id, Jsonb *identity, int sqlerrcode,
+/*
+ * Rows that failed in one direction are tried again in that direction only, and
+ * keep only that swap back: those that finalize was told to accept are the
+ * original's alone, and an undo leaves them there.  "Due" are those of m's
+ * present direction.
+ */
+extern void failed_row_add(int64 migration_id, Direction direction, Jsonb *identity, int sqlerrcode,
 						   const char *message);
 extern void failed_row_remove(int64 migration_id, Jsonb *identity);
 extern int64 failed_row_count(int64 migration_id);
-extern List *failed_row_identities(int64 migration_id);	/* List of Jsonb * */
+extern int64 failed_row_due(const Migration *m);
+extern List *failed_row_identities(const Migration *m, bool due);	/* List of Jsonb * */
 
 /* Results of verification and swaps */
 typedef struct VerifyCounts

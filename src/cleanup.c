@@ -65,6 +65,21 @@ lock_table(Oid relid)
 		LockRelationOid(relid, AccessExclusiveLock);
 }
 
+/* Of a table that exists; the source's owner is of no help where that is gone. */
+static Oid
+table_owner(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
+}
+
 /*
  * Drop a table with the rights of its owner.  2BP01 if something depends on it.
  * Partitions are locked one by one here: not for ever either.
@@ -72,15 +87,11 @@ lock_table(Oid relid)
 static void
 drop_table(Migration *m, Oid relid)
 {
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
 	UserSwitch user;
-	Oid owner;
 
-	if (!HeapTupleIsValid(tuple))
+	if (!table_exists(relid))
 		return;
-	owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-	ReleaseSysCache(tuple);
-	user_switch_owner(&user, owner);
+	user_switch_owner(&user, table_owner(relid));
 	limit_lock_waits(m);
 	(void) sql_run("DROP TABLE %s", sql_relation(relid));
 	user_switch_back(&user);
@@ -92,7 +103,7 @@ drop_indexes(Migration *m)
 {
 	UserSwitch user;
 
-	user_switch_owner(&user, m->owner);
+	user_switch_owner(&user, table_owner(m->target));
 	limit_lock_waits(m);
 	index_drop_made(m);
 	user_switch_back(&user);
@@ -181,7 +192,7 @@ complete_body(Run *run, void *arg)
 	lock_table(m->source);
 	ME_DEBUG_POINT("complete_locked");
 	settle_incoming(run, request);
-	pending = table_exists(m->log) ? changelog_pending(m, 1) + failed_row_count(m->id) : 0;
+	pending = table_exists(m->log) ? changelog_pending(m, 1) + failed_row_due(m) : 0;
 	drop_sync(m);
 	if (request->drop_original)
 		drop_table(m, m->source);

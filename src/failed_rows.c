@@ -6,7 +6,8 @@
  * A failed row is remembered by its identity alone, as JSON.  It becomes an
  * entry of the change log again, whose hint of place is NULL: no partition key
  * is, so the drain knows that it must look for the row everywhere.  Nothing is
- * lost if that fails again: the drain writes it back into failed_rows.
+ * lost if that fails again: the drain writes it back into failed_rows.  Only
+ * those of the present direction are, see catalog.h.
  *
  *-------------------------------------------------------------------------
  */
@@ -50,25 +51,96 @@ column_definitions(Oid source, const LogColumns *columns)
 	return list.data;
 }
 
+/* Does the value not fit the type?  Anything else is not for us to swallow. */
+static bool
+is_misfit(int sqlerrcode)
+{
+	return ERRCODE_TO_CATEGORY(sqlerrcode) == ERRCODE_TO_CATEGORY(ERRCODE_DATA_EXCEPTION) ||
+		   ERRCODE_TO_CATEGORY(sqlerrcode) ==
+			   ERRCODE_TO_CATEGORY(ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION);
+}
+
+/*
+ * Execute the plan for one identity.  False if its values don't fit the source's
+ * types: after a swap the target may have got a key that the source can't hold.
+ */
+static bool
+execute_for(SPIPlanPtr plan, Datum identity)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool fits = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		(void) SPI_execute_plan(plan, &identity, NULL, false, 1);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		if (!is_misfit(error->sqlerrcode))
+			ReThrowError(error);
+		FreeErrorData(error);
+		fits = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return fits;
+}
+
+/*
+ * The values that the statement has returned, as an entry of the log, in outer;
+ * NULL if one is missing.
+ */
+static Datum *
+read_values(const LogColumns *columns, MemoryContext outer)
+{
+	Datum *values = MemoryContextAllocZero(outer, sizeof(Datum) * columns->natts);
+	int i;
+
+	for (i = 0; i < columns->nidentity; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, i);
+		bool isnull;
+		Datum value = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, i + 1, &isnull);
+		MemoryContext old;
+
+		if (isnull)
+			return NULL;
+		old = MemoryContextSwitchTo(outer);
+		values[i] = datumCopy(value, att->attbyval, att->attlen);
+		MemoryContextSwitchTo(old);
+	}
+	return values;
+}
+
 /*
  * SELECT s.* FROM pg_catalog.jsonb_to_record($1) s (a pg_catalog.int8, b app.kind)
  *
  * The types' input functions and the checks of domains are the user's code, so
- * this is run as the owner.  One row of values an identity, in outer.
+ * this is run as the owner.  List of Datum *, in outer; without those that no
+ * entry of the log can name.
  */
-static Datum **
+static List *
 parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryContext outer)
 {
-	Migration *m = run->m;
 	Oid types[] = {JSONBOID};
-	Datum **rows = MemoryContextAlloc(outer, sizeof(Datum *) * list_length(identities));
+	List *rows = NIL;
 	SPIPlanPtr plan;
+	ListCell *cell;
 	char *sql;
-	int i;
-	int j;
 
 	sql = psprintf("SELECT s.* FROM pg_catalog.jsonb_to_record($1) s (%s)",
-				   column_definitions(m->source, columns));
+				   column_definitions(run->m->source, columns));
 	PushActiveSnapshot(GetTransactionSnapshot());
 	run_as_owner(run);
 	if (SPI_connect() != SPI_OK_CONNECT || (plan = SPI_prepare(sql, 1, types)) == NULL)
@@ -76,31 +148,20 @@ parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryCo
 				(errcode(ERRCODE_INTERNAL_ERROR),
 				 errmsg("could not prepare a statement: %s", SPI_result_code_string(SPI_result)),
 				 errdetail("The statement is: %s", sql)));
-	for (i = 0; i < list_length(identities); i++)
+	foreach (cell, identities)
 	{
-		Datum identity = JsonbPGetDatum((Jsonb *) list_nth(identities, i));
+		Datum *values;
+		MemoryContext old;
 
-		(void) SPI_execute_plan(plan, &identity, NULL, false, 1);
-		rows[i] = MemoryContextAllocZero(outer, sizeof(Datum) * columns->natts);
-		for (j = 0; j < columns->nidentity; j++)
-		{
-			Form_pg_attribute att = TupleDescAttr(SPI_tuptable->tupdesc, j);
-			bool isnull;
-			Datum value =
-				SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, j + 1, &isnull);
-			MemoryContext old;
-
-			if (isnull)
-				ereport(ERROR, (errcode(ERRCODE_MIGRATION_FAILED_ROWS),
-								errmsg("a failed row has no value for column \"%s\"",
-									   NameStr(att->attname)),
-								errdetail("Its identity is %s.",
-										  json_text((Jsonb *) list_nth(identities, i)))));
-			old = MemoryContextSwitchTo(outer);
-			rows[i][j] = datumCopy(value, att->attbyval, att->attlen);
-			MemoryContextSwitchTo(old);
-		}
+		if (!execute_for(plan, JsonbPGetDatum((Jsonb *) lfirst(cell))))
+			continue;
+		values = read_values(columns, outer);
 		SPI_freetuptable(SPI_tuptable);
+		if (values == NULL)
+			continue;
+		old = MemoryContextSwitchTo(outer);
+		rows = lappend(rows, values);
+		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
 	run_as_self(run);
@@ -111,10 +172,11 @@ parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryCo
 int64
 failed_rows_relog(Run *run)
 {
-	List *identities = failed_row_identities(run->m->id);
+	List *identities = failed_row_identities(run->m, true);
 	LogColumns *columns = palloc0(sizeof(LogColumns));
 	ChangeLog *log;
-	Datum **rows;
+	List *rows;
+	ListCell *cell;
 	bool *isnull;
 	int i;
 
@@ -127,9 +189,10 @@ failed_rows_relog(Run *run)
 		isnull[i] = true;
 
 	log = changelog_open(run->m->log);
-	for (i = 0; log != NULL && i < list_length(identities); i++)
-		changelog_append(log, rows[i], isnull);
-	if (log != NULL)
-		changelog_close(log);
-	return list_length(identities);
+	if (log == NULL)
+		return 0;
+	foreach (cell, rows)
+		changelog_append(log, lfirst(cell), isnull);
+	changelog_close(log);
+	return list_length(rows);
 }

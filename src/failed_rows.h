@@ -11,9 +11,10 @@
 #include "types.h"
 
 /*
- * Put the identities of all failed rows back into the change log, in the
- * current transaction of the run; the drain then tries them again.  Returns how
- * many.  Locks the log (RowExclusiveLock).
+ * Put the identities of the failed rows that are due (catalog.h) back into the
+ * change log, in the current transaction of the run; the drain then tries them
+ * again.  One that the source's types can't hold stays failed.  Returns how many.
+ * Locks the log (RowExclusiveLock).
  */
 extern int64 failed_rows_relog(Run *run);
 

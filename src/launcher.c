@@ -32,6 +32,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "launcher.h"
+#include "run.h"
 #include "settings.h"
 #include "worker.h"
 
@@ -109,6 +110,7 @@ migrate_ext_launcher_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnection(MyBgworkerEntry->bgw_extra, NULL, 0);
+	run_settle_worker();
 	pgstat_report_activity(STATE_RUNNING, "watching over unfinished migrations");
 
 	while (look())

@@ -308,18 +308,44 @@ judge_state(Call *call, Migration *m, void *arg)
 	return KEEP_WAITING;
 }
 
+typedef struct Wait
+{
+	MigrationState wanted;
+	bool		told;			/* that it may be in vain */
+} Wait;
+
+/* judge_state, saying once what the wait could be in vain for */
+static Verdict
+judge_wait(Call *call, Migration *m, void *arg)
+{
+	Wait	   *wait = arg;
+
+	if (judge_state(call, m, &wait->wanted) == REACHED)
+		return REACHED;
+	if (!wait->told && (m->paused || m->goal < wait->wanted))
+	{
+		ereport(NOTICE,
+				(m->paused ? errmsg("migration \"%s\" is paused", m->name) :
+				 errmsg("migration \"%s\" has not been asked for state %s yet", m->name,
+						state_name(wait->wanted)),
+				 errhint("The view migrate_ext.progress tells the next step.")));
+		wait->told = true;
+	}
+	return KEEP_WAITING;
+}
+
 /* CALL wait_for(migration, state, timeout) */
 Datum
 migrate_ext_wait_for(PG_FUNCTION_ARGS)
 {
 	Call		call;
-	MigrationState wanted = state_from_name(argument_text(fcinfo, 1, "state"));
+	Wait		wait = {.wanted = state_from_name(argument_text(fcinfo, 1, "state"))};
 	TimestampTz deadline = deadline_of(fcinfo, 2);
 
 	call_begin(&call, fcinfo, "migrate_ext.wait_for()");
 	call.deadline = deadline;
 	call.last_event = PG_INT64_MAX; /* only waits, tells nothing */
-	wait_and_finish(&call, judge_state, &wanted, false);
+	wait_and_finish(&call, judge_wait, &wait, false);
 	PG_RETURN_VOID();
 }
 

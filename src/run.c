@@ -49,6 +49,10 @@ static const struct
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
+	{"standard_conforming_strings", "on"},	/* these four: how our SQL is read, and written */
+	{"transform_null_equals", "off"},
+	{"array_nulls", "on"},
+	{"quote_all_identifiers", "off"},
 	{"xmlbinary", "base64"},
 	{"bytea_output", "hex"},
 };
@@ -80,6 +84,25 @@ pin_timeouts(void)
 	pin_setting("statement_timeout", "0");
 	pin_setting("lock_timeout", "0");
 	pin_setting("idle_in_transaction_session_timeout", "0");
+}
+
+/*
+ * Settings of the role or the database must not disturb a worker between its
+ * runs either: it waits for locks, and looks at our tables.
+ */
+void
+run_settle_worker(void)
+{
+	static const char *const settings[][2] = {
+		{"lock_timeout", "0"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"default_transaction_deferrable", "off"},
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
 }
 
 static void

@@ -21,6 +21,9 @@
 
 #include "types.h"
 
+/* In a background worker that has just connected. */
+extern void run_settle_worker(void);
+
 extern Run *run_create(int64 migration_id, bool in_session);
 extern void run_free(Run *run);
 

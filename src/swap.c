@@ -147,7 +147,7 @@ retry_failed(Run *run)
 
 	run_begin(run);
 	request = swap_request_read(run->m);
-	failed = request->accept_failed ? 0 : failed_row_count(run->m->id);
+	failed = request->accept_failed ? 0 : failed_row_due(run->m);
 	if (failed > 0 && !request->retried_failed)
 	{
 		request->retried_failed = true;
@@ -234,9 +234,13 @@ verify(Run *run, TimestampTz deadline)
 	run_begin(run);
 	swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
 						  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
-						  " extra, " INT64_FORMAT " different, " INT64_FORMAT
-						  " with a key derived from what has changed since",
-						  counts.missing, counts.extra, counts.different, counts.stale_key);
+						  " extra, " INT64_FORMAT " different%s",
+						  counts.missing, counts.extra, counts.different,
+						  counts.stale_key == 0
+							  ? ""
+							  : psprintf(", " INT64_FORMAT
+										 " with a key derived from what has changed since",
+										 counts.stale_key));
 	run_commit(run);
 	return GATE_LEFT;
 }

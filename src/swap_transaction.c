@@ -97,7 +97,7 @@ check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
 	guard_check(m);
 	if (changelog_pending(m, 1) > 0)
 		add_missing(missing, "Rows in the change log have not been carried over yet.");
-	if (!request->accept_failed && failed_row_count(m->id) > 0)
+	if (!request->accept_failed && failed_row_due(m) > 0)
 		add_missing(missing, "There are rows in migrate_ext.failed_rows.");
 	if (preflight_errors(m, &text) > 0)
 		add_missing(missing, text);

@@ -588,13 +588,13 @@ create(Request *request)
 	if (m->made_target)
 		partitions = make_target(request, m);
 	target_check_carried(request->rel, m->target, columns_build(m, DIRECTION_FORWARD));
+
+	/* what the columns are from now on, see guard_check_source(): in pinned settings */
+	m->source_shape = relinfo_shape(m->source);
+	m->target_shape = relinfo_target_shape(m->target);
 	user_switch_back(&save);
 
 	catalog_insert(m);
-
-	/* what the source's columns are from now on: see guard_check_source() */
-	m->source_shape = relinfo_shape(m->source);
-	m->target_shape = relinfo_target_shape(m->target);
 	catalog_save_shapes(m);
 	add_created_event(request, m, partitions);
 	relation_close(request->rel, NoLock);

@@ -160,7 +160,7 @@ check_key_column(ColumnMap *map, AttrNumber from, AttrNumber to, const char *nam
 static char *
 failed_identities(Migration *m, Identity *identity, const Oid *types)
 {
-	List *failed = failed_row_identities(m->id);
+	List *failed = failed_row_identities(m, false);
 	StringInfoData objects;
 	StringInfoData columns;
 	ListCell *cell;

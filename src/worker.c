@@ -446,6 +446,7 @@ migrate_ext_worker_main(Datum arg)
 
 	/* as superuser: a NOLOGIN owner could not connect; see run.c for whose rights count */
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
+	run_settle_worker();
 	wait_for_caller(args.wait_for);
 	do
 	{

@@ -93,13 +93,14 @@ COMMENT ON TABLE migrate_ext.truncation IS 'a TRUNCATE of a source before it was
 CREATE TABLE migrate_ext.failed_row (
     migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
     identity  jsonb NOT NULL,
+    reverse   boolean NOT NULL,
     sqlstate  text NOT NULL,
     message   text NOT NULL,
     attempts  integer NOT NULL DEFAULT 1,
     failed_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
     PRIMARY KEY (migration, identity)
 );
-COMMENT ON TABLE migrate_ext.failed_row IS 'rows that could not be carried over';
+COMMENT ON TABLE migrate_ext.failed_row IS 'rows that could not be carried over: to the target, or reverse, back to the original';
 
 CREATE TABLE migrate_ext.verification (
     id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

@@ -222,8 +222,16 @@ AS $$
     SELECT 'error', 'failed_rows',
            pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row' ELSE ' rows' END || ' could not be carried over',
            'see migrate_ext.failed_rows: put them right and call finalize, which tries them again, or swap without them by its option accept_failed'
-    FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration
+    FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration AND f.reverse = (m.state = 'swapped')
     HAVING pg_catalog.count(*) > 0
+
+    UNION ALL
+    SELECT 'warning', 'failed_rows',
+           pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row is' ELSE ' rows are' END || ' in '
+               || CASE WHEN f.reverse THEN m.target ELSE m.source END::text || ' only, as the last swap was told to accept',
+           CASE WHEN f.reverse THEN 'finalize brings them back' ELSE 'undo brings them back' END
+    FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration AND f.reverse <> (m.state = 'swapped')
+    GROUP BY f.reverse, m.source, m.target
 
     UNION ALL
     SELECT 'error', 'migration ' || pg_catalog.quote_ident(m.name), 'is paused' || COALESCE(': ' || m.pause_reason, ''),
