@@ -160,7 +160,7 @@ ROLLBACK;
 UPDATE t SET v = 'refuse' WHERE id = 4;
 SELECT * FROM helper.check('t');
 TABLE t ORDER BY id;
-SELECT * FROM migrate_ext.preflight('t') WHERE severity = 'error';
+SELECT * FROM migrate_ext.preflight('t') WHERE severity = 'error' ORDER BY object, problem;
 CALL migrate_ext.cancel('t');
 DROP TABLE t;
 

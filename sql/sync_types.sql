@@ -237,7 +237,7 @@ CREATE TABLE "Else Where"."Ta.""ble %s" ("I""d" integer, "Größe, ß" integer N
 CREATE UNIQUE INDEX "the ""index"" of %s" ON "Else Where"."Ta.""ble %s" ("123456789a123456789b123456789c123456789d123456789e123456789f123", "select" DESC);
 INSERT INTO "Else Where"."Ta.""ble %s" SELECT i, i % 5, 's' || i, '%s', '$1', i FROM generate_series(1, 20) i;
 SELECT migrate_ext.partition_by_list('"Else Where"."Ta.""ble %s"', 'Größe, ß');
-SELECT migration, table_name, source, target FROM migrate_ext.migrations;
+SELECT migration, table_name, source, target FROM migrate_ext.migrations ORDER BY migration;
 CALL helper.live_through('Ta."ble %s',
     'UPDATE "Else Where"."Ta.""ble %s" SET "%I $1 \" = "%I $1 \" || ''\'' WHERE "I""d" % 3 = 0',
     'UPDATE "Else Where"."Ta.""ble %s" SET "Größe, ß" = "Größe, ß" + 1 WHERE "I""d" % 4 = 0',

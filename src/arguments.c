@@ -17,9 +17,8 @@ static void
 require(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("parameter \"%s\" must not be null", name)));
+		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+						errmsg("parameter \"%s\" must not be null", name)));
 }
 
 char *
@@ -39,14 +38,13 @@ argument_bool(FunctionCallInfo fcinfo, int n, const char *name)
 Jsonb *
 argument_options(FunctionCallInfo fcinfo, int n)
 {
-	Jsonb	   *options;
+	Jsonb *options;
 
 	require(fcinfo, n, "options");
 	options = PG_GETARG_JSONB_P(n);
 	if (!JB_ROOT_IS_OBJECT(options))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("parameter \"%s\" must be a JSON object", "options")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("parameter \"%s\" must be a JSON object", "options")));
 	return options;
 }
 

@@ -23,9 +23,9 @@
 #include "catalog_spi.h"
 
 /* fourth field of the lock tag; PostgreSQL's own advisory locks use 1 and 2 */
-#define LOCK_CLASS_LEASE	0x4D31
-#define LOCK_CLASS_LEADER	0x4D32
-#define LOCK_CLASS_DRAINER	0x4D33
+#define LOCK_CLASS_LEASE 0x4D31
+#define LOCK_CLASS_LEADER 0x4D32
+#define LOCK_CLASS_DRAINER 0x4D33
 
 static void
 set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
@@ -40,26 +40,27 @@ set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
 static int
 holder(int64 key, uint16 lockclass)
 {
-	Oid			types[] = {OIDOID, OIDOID, OIDOID, INT4OID};
-	Datum		values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)),
-	ObjectIdGetDatum((uint32) key), Int32GetDatum(lockclass)};
-	bool		isnull;
-	Datum		pid;
+	Oid types[] = {OIDOID, OIDOID, OIDOID, INT4OID};
+	Datum values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)),
+					  ObjectIdGetDatum((uint32) key), Int32GetDatum(lockclass)};
+	bool isnull;
+	Datum pid;
 
 	pid = catalog_scalar("SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
 						 " AND database = $1 AND classid = $2 AND objid = $3 AND objsubid = $4"
-						 " AND granted LIMIT 1", 4, types, values, &isnull);
+						 " AND granted LIMIT 1",
+						 4, types, values, &isnull);
 	return isnull ? 0 : DatumGetInt32(pid);
 }
 
 void
 lease_take(Run *run)
 {
-	LOCKTAG		tag;
-	bool		isnull;
+	LOCKTAG tag;
+	bool isnull;
 
-	run->lease = DatumGetInt64(catalog_scalar("SELECT pg_catalog.nextval('migrate_ext.lease')",
-											  0, NULL, NULL, &isnull));
+	run->lease = DatumGetInt64(
+		catalog_scalar("SELECT pg_catalog.nextval('migrate_ext.lease')", 0, NULL, NULL, &isnull));
 	set_tag(&tag, run->lease, LOCK_CLASS_LEASE);
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
 }
@@ -67,7 +68,7 @@ lease_take(Run *run)
 void
 lease_release(Run *run)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	if (run->lease == 0)
 		return;
@@ -85,7 +86,7 @@ lease_alive(int64 lease)
 bool
 leader_lock(int64 migration_id)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_tag(&tag, migration_id, LOCK_CLASS_LEADER);
 	/* not re-entrant: a leader asks once */
@@ -95,7 +96,7 @@ leader_lock(int64 migration_id)
 void
 leader_unlock(int64 migration_id)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_tag(&tag, migration_id, LOCK_CLASS_LEADER);
 	LockRelease(&tag, ExclusiveLock, true);
@@ -110,7 +111,7 @@ leader_pid(int64 migration_id)
 void
 drainer_lock(int64 migration_id)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_tag(&tag, migration_id, LOCK_CLASS_DRAINER);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
@@ -119,14 +120,16 @@ drainer_lock(int64 migration_id)
 void
 batch_add(Migration *m, const char *kind, Oid relation, const char *detail)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID, OIDOID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch),
-	ObjectIdGetDatum(relation), CStringGetTextDatum(detail)};
+	Oid types[] = {INT8OID, TEXTOID, INT4OID, OIDOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch),
+					  ObjectIdGetDatum(relation), CStringGetTextDatum(detail)};
 
-	(void) catalog_exec("WITH w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
-						" WHERE migration = $1 RETURNING next_batch - 1 AS batch)"
-						" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, detail, state)"
-						" SELECT $1, w.batch, $2, $3, $4, $5, 'pending' FROM w", 5, types, values, NULL);
+	(void) catalog_exec(
+		"WITH w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
+		" WHERE migration = $1 RETURNING next_batch - 1 AS batch)"
+		" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, detail, state)"
+		" SELECT $1, w.batch, $2, $3, $4, $5, 'pending' FROM w",
+		5, types, values, NULL);
 }
 
 /* ---- claiming ---- */
@@ -135,24 +138,25 @@ batch_add(Migration *m, const char *kind, Oid relation, const char *detail)
 static Batch *
 claim_existing(Run *run, int64 number, int64 old_lease)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT4OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum(number),
-	Int64GetDatum(old_lease), Int64GetDatum(run->lease), Int32GetDatum(MyProcPid)};
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(number), Int64GetDatum(old_lease),
+					  Int64GetDatum(run->lease), Int32GetDatum(MyProcPid)};
 	CatalogCall call = {0};
-	Batch	   *batch = NULL;
-	bool		isnull;
+	Batch *batch = NULL;
+	bool isnull;
 
-	if (catalog_begin(&call,
-					  "UPDATE migrate_ext.batch b SET state = 'running', lease = $4, pid = $5,"
-					  " attempts = attempts + 1, started_at = pg_catalog.clock_timestamp()"
-					  " FROM (SELECT batch FROM migrate_ext.batch WHERE migration = $1 AND batch = $2"
-					  " AND state <> 'done' AND COALESCE(lease, 0) = $3 FOR UPDATE SKIP LOCKED) l"
-					  " WHERE b.migration = $1 AND b.batch = l.batch"
-					  " RETURNING b.batch, b.epoch, b.relation::oid, b.first_block, b.last_block, b.detail",
-					  5, types, values, NULL) > 0)
+	if (catalog_begin(
+			&call,
+			"UPDATE migrate_ext.batch b SET state = 'running', lease = $4, pid = $5,"
+			" attempts = attempts + 1, started_at = pg_catalog.clock_timestamp()"
+			" FROM (SELECT batch FROM migrate_ext.batch WHERE migration = $1 AND batch = $2"
+			" AND state <> 'done' AND COALESCE(lease, 0) = $3 FOR UPDATE SKIP LOCKED) l"
+			" WHERE b.migration = $1 AND b.batch = l.batch"
+			" RETURNING b.batch, b.epoch, b.relation::oid, b.first_block, b.last_block, b.detail",
+			5, types, values, NULL) > 0)
 	{
 		MemoryContext old;
-		Datum		v;
+		Datum v;
 
 		batch = MemoryContextAllocZero(call.outer, sizeof(Batch));
 		batch->batch = DatumGetInt64(catalog_value(&call, 0, 1, &isnull));
@@ -176,15 +180,15 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 static Batch *
 claim_open(Run *run, const char *kind)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), CStringGetTextDatum(kind),
-	Int32GetDatum(run->m->epoch)};
+	Oid types[] = {INT8OID, TEXTOID, INT4OID};
+	Datum values[] = {Int64GetDatum(run->m->id), CStringGetTextDatum(kind),
+					  Int32GetDatum(run->m->epoch)};
 	CatalogCall call = {0};
-	int64	   *numbers;
-	int64	   *leases;
-	uint64		n;
-	uint64		i;
-	bool		isnull;
+	int64 *numbers;
+	int64 *leases;
+	uint64 n;
+	uint64 i;
+	bool isnull;
 
 	/* the first few pending ones, and everything that is running */
 	n = catalog_begin(&call,
@@ -192,7 +196,8 @@ claim_open(Run *run, const char *kind)
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'running'"
 					  " UNION ALL (SELECT batch, COALESCE(lease, 0) FROM migrate_ext.batch"
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'pending'"
-					  " ORDER BY batch LIMIT 16)", 3, types, values, NULL);
+					  " ORDER BY batch LIMIT 16)",
+					  3, types, values, NULL);
 	numbers = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
 	leases = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
 	for (i = 0; i < n; i++)
@@ -204,7 +209,7 @@ claim_open(Run *run, const char *kind)
 
 	for (i = 0; i < n; i++)
 	{
-		Batch	   *batch;
+		Batch *batch;
 
 		if (leases[i] != 0 && leases[i] != run->lease && lease_alive(leases[i]))
 			continue;
@@ -219,32 +224,35 @@ claim_open(Run *run, const char *kind)
 static Batch *
 claim_blocks(Run *run, BlockNumber blocks)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT4OID, OIDOID, INT8OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum((int64) run->m->end_block),
-		Int64GetDatum((int64) blocks), Int32GetDatum(run->m->epoch),
-	ObjectIdGetDatum(run->m->source), (Datum) 0};
-	Datum		number;
-	bool		isnull;
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT4OID, OIDOID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->m->id),		Int64GetDatum((int64) run->m->end_block),
+					  Int64GetDatum((int64) blocks),	Int32GetDatum(run->m->epoch),
+					  ObjectIdGetDatum(run->m->source), (Datum) 0};
+	Datum number;
+	bool isnull;
 
 	/* lock first: the second statement then sees what the lock's last holder wrote */
 	values[5] = catalog_scalar("SELECT next_block FROM migrate_ext.work WHERE migration = $1"
-							   " AND next_block < $2 FOR UPDATE", 2, types, values, &isnull);
+							   " AND next_block < $2 FOR UPDATE",
+							   2, types, values, &isnull);
 	if (isnull)
 		return NULL;
-	number = catalog_scalar("WITH w AS (UPDATE migrate_ext.work"
-							" SET next_block = LEAST($6 + $3, $2), next_batch = next_batch + 1"
-							" WHERE migration = $1 RETURNING next_batch - 1 AS batch, next_block)"
-							" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation,"
-							" first_block, last_block, state)"
-							" SELECT $1, w.batch, 'copy', $4, $5, $6, w.next_block - 1, 'pending'"
-							" FROM w RETURNING batch", 6, types, values, &isnull);
+	number =
+		catalog_scalar("WITH w AS (UPDATE migrate_ext.work"
+					   " SET next_block = LEAST($6 + $3, $2), next_batch = next_batch + 1"
+					   " WHERE migration = $1 RETURNING next_batch - 1 AS batch, next_block)"
+					   " INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation,"
+					   " first_block, last_block, state)"
+					   " SELECT $1, w.batch, 'copy', $4, $5, $6, w.next_block - 1, 'pending'"
+					   " FROM w RETURNING batch",
+					   6, types, values, &isnull);
 	return isnull ? NULL : claim_existing(run, DatumGetInt64(number), 0);
 }
 
 Batch *
 batch_claim(Run *run, const char *kind, BlockNumber blocks)
 {
-	Batch	   *batch = claim_open(run, kind);
+	Batch *batch = claim_open(run, kind);
 
 	if (batch == NULL && strcmp(kind, BATCH_COPY) == 0)
 		batch = claim_blocks(run, Max(blocks, 1));
@@ -256,9 +264,9 @@ batch_claim(Run *run, const char *kind, BlockNumber blocks)
 bool
 batch_begin(Run *run, Batch *batch)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT4OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
-	Int64GetDatum(run->lease), Int32GetDatum(run->m->epoch)};
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
+					  Int64GetDatum(run->lease), Int32GetDatum(run->m->epoch)};
 
 	return catalog_exec("UPDATE migrate_ext.batch SET state = 'done' WHERE migration = $1"
 						" AND batch = $2 AND state = 'running' AND lease = $3 AND epoch = $4",
@@ -268,21 +276,23 @@ batch_begin(Run *run, Batch *batch)
 void
 batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
-	Int64GetDatum(rows), Int64GetDatum(logged), Int64GetDatum(skipped)};
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch), Int64GetDatum(rows),
+					  Int64GetDatum(logged), Int64GetDatum(skipped)};
 
-	(void) catalog_exec("UPDATE migrate_ext.batch SET rows = $3, logged = $4, skipped = $5, lease = NULL,"
-						" took_ms = EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000"
-						" WHERE migration = $1 AND batch = $2", 5, types, values, NULL);
+	(void) catalog_exec(
+		"UPDATE migrate_ext.batch SET rows = $3, logged = $4, skipped = $5, lease = NULL,"
+		" took_ms = EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000"
+		" WHERE migration = $1 AND batch = $2",
+		5, types, values, NULL);
 }
 
 void
 batch_give_back(Run *run, Batch *batch)
 {
-	Oid			types[] = {INT8OID, INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
-	Int64GetDatum(run->lease)};
+	Oid types[] = {INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
+					  Int64GetDatum(run->lease)};
 
 	(void) catalog_exec("UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
 						" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
@@ -294,37 +304,40 @@ batch_give_back(Run *run, Batch *batch)
 int64
 batch_open_count(Migration *m, const char *kind)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch),
-	Int64GetDatum((int64) m->end_block)};
-	bool		isnull;
+	Oid types[] = {INT8OID, TEXTOID, INT4OID, INT8OID};
+	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch),
+					  Int64GetDatum((int64) m->end_block)};
+	bool isnull;
 
 	return DatumGetInt64(catalog_scalar(
-										"SELECT (SELECT count(*) FROM migrate_ext.batch WHERE migration = $1 AND kind = $2"
-										" AND epoch = $3 AND state <> 'done')"
-										" + (SELECT count(*) FROM migrate_ext.work WHERE migration = $1"
-										" AND $2 = 'copy' AND next_block < $4)",
-										4, types, values, &isnull));
+		"SELECT (SELECT count(*) FROM migrate_ext.batch WHERE migration = $1 AND kind = $2"
+		" AND epoch = $3 AND state <> 'done')"
+		" + (SELECT count(*) FROM migrate_ext.work WHERE migration = $1"
+		" AND $2 = 'copy' AND next_block < $4)",
+		4, types, values, &isnull));
 }
 
 int64
 batch_count(Migration *m, const char *kind)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID};
-	Datum		values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch)};
-	bool		isnull;
+	Oid types[] = {INT8OID, TEXTOID, INT4OID};
+	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind), Int32GetDatum(m->epoch)};
+	bool isnull;
 
-	return DatumGetInt64(catalog_scalar("SELECT count(*) FROM migrate_ext.batch WHERE migration = $1"
-										" AND kind = $2 AND epoch = $3", 3, types, values, &isnull));
+	return DatumGetInt64(
+		catalog_scalar("SELECT count(*) FROM migrate_ext.batch WHERE migration = $1"
+					   " AND kind = $2 AND epoch = $3",
+					   3, types, values, &isnull));
 }
 
 void
 batch_reset(Migration *m)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(m->id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(m->id)};
 
-	(void) catalog_exec("DELETE FROM migrate_ext.batch WHERE migration = $1", 1, types, values, NULL);
+	(void) catalog_exec("DELETE FROM migrate_ext.batch WHERE migration = $1", 1, types, values,
+						NULL);
 	(void) catalog_exec("UPDATE migrate_ext.work SET next_block = 0 WHERE migration = $1", 1, types,
 						values, NULL);
 }

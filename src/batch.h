@@ -23,12 +23,12 @@
 
 typedef struct Batch
 {
-	int64		batch;			/* number within the migration */
-	int32		epoch;
-	Oid			relation;
-	BlockNumber first_block;	/* inclusive */
-	BlockNumber last_block;		/* inclusive */
-	char	   *detail;			/* what an index batch is to build: its own words */
+	int64 batch; /* number within the migration */
+	int32 epoch;
+	Oid relation;
+	BlockNumber first_block; /* inclusive */
+	BlockNumber last_block;	 /* inclusive */
+	char *detail;			 /* what an index batch is to build: its own words */
 	TimestampTz started_at;
 } Batch;
 
@@ -42,7 +42,7 @@ extern bool lease_alive(int64 lease);
 extern bool leader_lock(int64 migration_id);
 extern void leader_unlock(int64 migration_id);
 /* its process, this one included, or 0; in a transaction */
-extern int	leader_pid(int64 migration_id);
+extern int leader_pid(int64 migration_id);
 
 /* One drainer a log, until the end of the transaction. Waits. */
 extern void drainer_lock(int64 migration_id);
@@ -59,8 +59,7 @@ extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
 
 /* False: the batch is no longer ours, do nothing. */
 extern bool batch_begin(Run *run, Batch *batch);
-extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged,
-						 int64 skipped);
+extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped);
 /* Give a batch back after an error, in a transaction of its own. */
 extern void batch_give_back(Run *run, Batch *batch);
 

@@ -33,14 +33,10 @@
 #include "sqlgen.h"
 
 static const char *const state_names[NUM_STATES] = {
-	[STATE_CREATED] = "created",
-	[STATE_LOGGING] = "logging",
-	[STATE_COPYING] = "copying",
-	[STATE_INDEXING] = "indexing",
-	[STATE_CATCHING_UP] = "catching_up",
-	[STATE_LIVE] = "live",
-	[STATE_SWAPPED] = "swapped",
-	[STATE_COMPLETED] = "completed",
+	[STATE_CREATED] = "created",		 [STATE_LOGGING] = "logging",
+	[STATE_COPYING] = "copying",		 [STATE_INDEXING] = "indexing",
+	[STATE_CATCHING_UP] = "catching_up", [STATE_LIVE] = "live",
+	[STATE_SWAPPED] = "swapped",		 [STATE_COMPLETED] = "completed",
 	[STATE_CANCELLED] = "cancelled",
 };
 
@@ -53,16 +49,17 @@ state_name(MigrationState state)
 MigrationState
 state_from_name(const char *name)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < NUM_STATES; i++)
 		if (strcmp(state_names[i], name) == 0)
 			return (MigrationState) i;
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized state \"%s\"", name),
-			 errhint("States are created, logging, copying, indexing, catching_up, live, swapped, completed and cancelled.")));
-	return STATE_CREATED;		/* keep compiler quiet */
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized state \"%s\"", name),
+		 errhint(
+			 "States are created, logging, copying, indexing, catching_up, live, swapped, completed and cancelled.")));
+	return STATE_CREATED; /* keep compiler quiet */
 }
 
 /*
@@ -73,7 +70,7 @@ uint64
 catalog_begin(CatalogCall *call, const char *sql, int nargs, Oid *types, Datum *values,
 			  const char *nulls)
 {
-	int			rc;
+	int rc;
 
 	call->outer = CurrentMemoryContext;
 	user_switch_superuser(&call->user);
@@ -101,7 +98,7 @@ catalog_end(CatalogCall *call)
 Datum
 catalog_value(CatalogCall *call, uint64 row, int column, bool *isnull)
 {
-	Datum		value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
+	Datum value = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column, isnull);
 	Form_pg_attribute attr = TupleDescAttr(SPI_tuptable->tupdesc, column - 1);
 
 	if (!*isnull && !attr->attbyval)
@@ -122,7 +119,7 @@ uint64
 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {
 	CatalogCall call = {0};
-	uint64		n = catalog_begin(&call, sql, nargs, types, values, nulls);
+	uint64 n = catalog_begin(&call, sql, nargs, types, values, nulls);
 
 	catalog_end(&call);
 	return n;
@@ -133,8 +130,8 @@ Datum
 catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull)
 {
 	CatalogCall call = {0};
-	uint64		n = catalog_begin(&call, sql, nargs, types, values, NULL);
-	Datum		result = (Datum) 0;
+	uint64 n = catalog_begin(&call, sql, nargs, types, values, NULL);
+	Datum result = (Datum) 0;
 
 	*isnull = true;
 	if (n > 0)
@@ -143,10 +140,10 @@ catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnu
 	return result;
 }
 
-#define MIGRATION_COLUMNS \
-	"id, name, kind, schema_name, table_name, source::oid, target::oid, log::oid, " \
-	"(SELECT relowner FROM pg_catalog.pg_class WHERE oid = m.source), state, goal, paused, " \
-	"pause_reason, last_error, options, settings, request, definition, made_target, epoch, " \
+#define MIGRATION_COLUMNS                                                                      \
+	"id, name, kind, schema_name, table_name, source::oid, target::oid, log::oid, "            \
+	"(SELECT relowner FROM pg_catalog.pg_class WHERE oid = m.source), state, goal, paused, "   \
+	"pause_reason, last_error, options, settings, request, definition, made_target, epoch, "   \
 	"horizon, end_block, relfilenode, trigger_oid, trigger_xmin, source_shape, target_shape, " \
 	"stable_xid, live_at, swapped_at, analyzed_at, verified_at, tainted, needs_mending"
 
@@ -160,11 +157,11 @@ text_or_null(Datum value, bool isnull)
 static Migration *
 migration_from_row(CatalogCall *call, uint64 row)
 {
-	Migration  *m = MemoryContextAllocZero(call->outer, sizeof(Migration));
+	Migration *m = MemoryContextAllocZero(call->outer, sizeof(Migration));
 	MemoryContext old = MemoryContextSwitchTo(call->outer);
-	Datum		v[34];
-	bool		nul[34];
-	int			i;
+	Datum v[34];
+	bool nul[34];
+	int i;
 
 	for (i = 0; i < lengthof(v); i++)
 		v[i] = catalog_value(call, row, i + 1, &nul[i]);
@@ -217,9 +214,9 @@ static Migration *
 load(const char *condition, Oid type, Datum key, bool for_update, bool read_only)
 {
 	CatalogCall call = {.read_only = read_only};
-	Migration  *m = NULL;
-	char	   *sql = psprintf("SELECT " MIGRATION_COLUMNS " FROM migrate_ext.migration m WHERE %s%s",
-							   condition, for_update ? " FOR NO KEY UPDATE OF m" : "");
+	Migration *m = NULL;
+	char *sql = psprintf("SELECT " MIGRATION_COLUMNS " FROM migrate_ext.migration m WHERE %s%s",
+						 condition, for_update ? " FOR NO KEY UPDATE OF m" : "");
 
 	if (catalog_begin(&call, sql, 1, &type, &key, NULL) > 0)
 		m = migration_from_row(&call, 0);
@@ -240,7 +237,7 @@ catalog_load(int64 id, bool for_update)
 Migration *
 catalog_load_latest(int64 id)
 {
-	Migration  *m;
+	Migration *m;
 
 	PushActiveSnapshot(GetLatestSnapshot());
 	m = load("m.id = $1", INT8OID, Int64GetDatum(id), false, true);
@@ -259,8 +256,8 @@ catalog_of_table(Oid relid)
 static bool
 is_callers(Migration *m)
 {
-	Oid			owner = m->owner;
-	HeapTuple	tuple;
+	Oid owner = m->owner;
+	HeapTuple tuple;
 
 	if (!OidIsValid(owner))
 	{
@@ -278,19 +275,19 @@ is_callers(Migration *m)
 Migration *
 catalog_find(const char *name, bool for_update)
 {
-	Migration  *m = load("m.name = $1", TEXTOID, CStringGetTextDatum(name), for_update, false);
+	Migration *m = load("m.name = $1", TEXTOID, CStringGetTextDatum(name), for_update, false);
 
 	if (m == NULL)
 		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("migration \"%s\" does not exist", name),
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("migration \"%s\" does not exist", name),
 				 errhint("The view migrate_ext.migrations lists those there are.")));
 	if (!is_callers(m))
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied for migration \"%s\"", name),
-				 errdetail("Only the owner of the table %s.%s, or a member of that role, may do this.",
-						   quote_identifier(m->schema_name), quote_identifier(m->table_name))));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+			 errmsg("permission denied for migration \"%s\"", name),
+			 errdetail("Only the owner of the table %s.%s, or a member of that role, may do this.",
+					   quote_identifier(m->schema_name), quote_identifier(m->table_name))));
 	return m;
 }
 
@@ -306,19 +303,20 @@ List *
 catalog_unfinished(void)
 {
 	CatalogCall call = {0};
-	List	   *result = NIL;
-	uint64		n;
-	uint64		i;
-	bool		isnull;
+	List *result = NIL;
+	uint64 n;
+	uint64 i;
+	bool isnull;
 
-	n = catalog_begin(&call, "SELECT id FROM migrate_ext.migration "
+	n = catalog_begin(&call,
+					  "SELECT id FROM migrate_ext.migration "
 					  "WHERE state NOT IN ('completed', 'cancelled')"
 					  " AND NOT (state = 'created' AND goal = 'created') ORDER BY id",
 					  0, NULL, NULL, NULL);
 	for (i = 0; i < n; i++)
 	{
 		MemoryContext old;
-		int64	   *id;
+		int64 *id;
 
 		old = MemoryContextSwitchTo(call.outer);
 		id = palloc(sizeof(int64));
@@ -333,9 +331,10 @@ catalog_unfinished(void)
 static void
 insert_rows(Migration *m)
 {
-	Oid			types[] = {TEXTOID, TEXTOID, TEXTOID, TEXTOID, OIDOID, OIDOID, TEXTOID, JSONBOID, JSONBOID, BOOLOID};
-	Datum		values[10];
-	bool		isnull;
+	Oid types[] = {TEXTOID, TEXTOID, TEXTOID,  TEXTOID,	 OIDOID,
+				   OIDOID,	TEXTOID, JSONBOID, JSONBOID, BOOLOID};
+	Datum values[10];
+	bool isnull;
 
 	values[0] = CStringGetTextDatum(m->name);
 	values[1] = CStringGetTextDatum(m->kind);
@@ -348,13 +347,13 @@ insert_rows(Migration *m)
 	values[8] = JsonbPGetDatum(m->definition ? m->definition : json_parse("{}"));
 	values[9] = BoolGetDatum(m->made_target);
 	m->id = DatumGetInt64(catalog_scalar(
-										 "WITH new AS (INSERT INTO migrate_ext.migration (name, kind, schema_name, table_name, source, target,"
-										 " state, goal, options, definition, made_target)"
-										 " VALUES ($1, $2, $3, $4, $5, NULLIF($6, 0::oid), $7, $7, $8, $9, $10) RETURNING id),"
-										 " work AS (INSERT INTO migrate_ext.work (migration) SELECT id FROM new),"
-										 " drain AS (INSERT INTO migrate_ext.drain (migration) SELECT id FROM new)"
-										 " SELECT id FROM new",
-										 10, types, values, &isnull));
+		"WITH new AS (INSERT INTO migrate_ext.migration (name, kind, schema_name, table_name, source, target,"
+		" state, goal, options, definition, made_target)"
+		" VALUES ($1, $2, $3, $4, $5, NULLIF($6, 0::oid), $7, $7, $8, $9, $10) RETURNING id),"
+		" work AS (INSERT INTO migrate_ext.work (migration) SELECT id FROM new),"
+		" drain AS (INSERT INTO migrate_ext.drain (migration) SELECT id FROM new)"
+		" SELECT id FROM new",
+		10, types, values, &isnull));
 }
 
 /*
@@ -364,8 +363,8 @@ insert_rows(Migration *m)
 static void
 rename_finished(const char *name)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(name)};
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(name)};
 
 	(void) catalog_exec("UPDATE migrate_ext.migration SET name = name || ' #' || id"
 						" WHERE name = $1 AND state IN ('completed', 'cancelled')",
@@ -375,28 +374,30 @@ rename_finished(const char *name)
 void
 catalog_insert(Migration *m)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(m->name)};
-	bool		isnull;
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(m->name)};
+	bool isnull;
 
 	rename_finished(m->name);
 	(void) catalog_scalar("SELECT 1 FROM migrate_ext.migration WHERE name = $1", 1, types, values,
 						  &isnull);
 	if (!isnull)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("migration \"%s\" already exists", m->name),
-				 errhint("Give another name in the parameter \"migration\", or end that one with migrate_ext.cancel or migrate_ext.complete.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("migration \"%s\" already exists", m->name),
+			 errhint(
+				 "Give another name in the parameter \"migration\", or end that one with migrate_ext.cancel or migrate_ext.complete.")));
 	insert_rows(m);
 }
 
 void
 catalog_forget(int64 id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(id)};
 
-	(void) catalog_exec("DELETE FROM migrate_ext.event WHERE migration = $1", 1, types, values, NULL);
+	(void) catalog_exec("DELETE FROM migrate_ext.event WHERE migration = $1", 1, types, values,
+						NULL);
 	(void) catalog_exec("DELETE FROM migrate_ext.migration WHERE id = $1", 1, types, values, NULL);
 }
 
@@ -407,10 +408,10 @@ static void
 save(Migration *m, const char *set, int nargs, const Oid *types, const Datum *values,
 	 const bool *isnull)
 {
-	Oid			t[8] = {INT8OID};
-	Datum		v[8] = {Int64GetDatum(m->id)};
-	char		nulls[9] = "        ";
-	int			i;
+	Oid t[8] = {INT8OID};
+	Datum v[8] = {Int64GetDatum(m->id)};
+	char nulls[9] = "        ";
+	int i;
 
 	Assert(nargs < lengthof(t));
 	for (i = 0; i < nargs; i++)
@@ -420,28 +421,30 @@ save(Migration *m, const char *set, int nargs, const Oid *types, const Datum *va
 		if (isnull && isnull[i])
 			nulls[i + 1] = 'n';
 	}
-	if (catalog_exec(psprintf("UPDATE migrate_ext.migration SET %s WHERE id = $1", set),
-					 nargs + 1, t, v, nulls) == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("migration \"%s\" does not exist any more", m->name)));
+	if (catalog_exec(psprintf("UPDATE migrate_ext.migration SET %s WHERE id = $1", set), nargs + 1,
+					 t, v, nulls) == 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("migration \"%s\" does not exist any more", m->name)));
 }
 
 void
 catalog_save_state(Migration *m, MigrationState state)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(state_name(state))};
+	Oid types[] = {TEXTOID};
+	Datum values[] = {CStringGetTextDatum(state_name(state))};
 	const char *set = "state = $2, last_error = NULL";
 
 	if (state == STATE_LIVE && m->state != STATE_SWAPPED)
-		set = "state = $2, last_error = NULL, live_at = pg_catalog.clock_timestamp(), verified_at = NULL, analyzed_at = NULL";
+		set =
+			"state = $2, last_error = NULL, live_at = pg_catalog.clock_timestamp(), verified_at = NULL, analyzed_at = NULL";
 	else if (state == STATE_LIVE)
 		set = "state = $2, last_error = NULL, swapped_at = NULL, request = NULL, goal = $2";
 	else if (state == STATE_SWAPPED)
-		set = "state = $2, last_error = NULL, swapped_at = pg_catalog.clock_timestamp(), request = NULL, goal = $2";
+		set =
+			"state = $2, last_error = NULL, swapped_at = pg_catalog.clock_timestamp(), request = NULL, goal = $2";
 	else if (state == STATE_COMPLETED || state == STATE_CANCELLED)
-		set = "state = $2, last_error = NULL, completed_at = pg_catalog.clock_timestamp(), request = NULL, goal = $2, paused = false, pause_reason = NULL";
+		set =
+			"state = $2, last_error = NULL, completed_at = pg_catalog.clock_timestamp(), request = NULL, goal = $2, paused = false, pause_reason = NULL";
 	save(m, set, 1, types, values, NULL);
 	m->state = state;
 }
@@ -449,9 +452,9 @@ catalog_save_state(Migration *m, MigrationState state)
 void
 catalog_save_goal(Migration *m, MigrationState goal, Jsonb *request)
 {
-	Oid			types[] = {TEXTOID, JSONBOID};
-	Datum		values[] = {CStringGetTextDatum(state_name(goal)), PointerGetDatum(request)};
-	bool		isnull[] = {false, request == NULL};
+	Oid types[] = {TEXTOID, JSONBOID};
+	Datum values[] = {CStringGetTextDatum(state_name(goal)), PointerGetDatum(request)};
+	bool isnull[] = {false, request == NULL};
 
 	save(m, "goal = $2, request = $3", 2, types, values, isnull);
 	m->goal = goal;
@@ -461,9 +464,9 @@ catalog_save_goal(Migration *m, MigrationState goal, Jsonb *request)
 void
 catalog_save_pause(Migration *m, bool paused, const char *reason)
 {
-	Oid			types[] = {BOOLOID, TEXTOID};
-	Datum		values[] = {BoolGetDatum(paused), reason ? CStringGetTextDatum(reason) : (Datum) 0};
-	bool		isnull[] = {false, reason == NULL};
+	Oid types[] = {BOOLOID, TEXTOID};
+	Datum values[] = {BoolGetDatum(paused), reason ? CStringGetTextDatum(reason) : (Datum) 0};
+	bool isnull[] = {false, reason == NULL};
 
 	save(m, "paused = $2, pause_reason = $3", 2, types, values, isnull);
 	m->paused = paused;
@@ -473,9 +476,9 @@ catalog_save_pause(Migration *m, bool paused, const char *reason)
 void
 catalog_save_error(Migration *m, const char *message)
 {
-	Oid			types[] = {TEXTOID};
-	Datum		values[] = {message ? CStringGetTextDatum(message) : (Datum) 0};
-	bool		isnull[] = {message == NULL};
+	Oid types[] = {TEXTOID};
+	Datum values[] = {message ? CStringGetTextDatum(message) : (Datum) 0};
+	bool isnull[] = {message == NULL};
 
 	save(m, "last_error = $2", 1, types, values, isnull);
 	m->last_error = message ? pstrdup(message) : NULL;
@@ -484,8 +487,8 @@ catalog_save_error(Migration *m, const char *message)
 void
 catalog_save_setting(Migration *m, const char *setting, const char *value)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[] = {CStringGetTextDatum(setting), CStringGetTextDatum(value)};
+	Oid types[] = {TEXTOID, TEXTOID};
+	Datum values[] = {CStringGetTextDatum(setting), CStringGetTextDatum(value)};
 
 	save(m, "settings = settings || pg_catalog.jsonb_build_object($2, $3)", 2, types, values, NULL);
 }
@@ -493,9 +496,9 @@ catalog_save_setting(Migration *m, const char *setting, const char *value)
 void
 catalog_save_shapes(Migration *m)
 {
-	Oid			types[] = {TEXTOID, TEXTOID};
-	Datum		values[2];
-	bool		isnull[2];
+	Oid types[] = {TEXTOID, TEXTOID};
+	Datum values[2];
+	bool isnull[2];
 
 	isnull[0] = m->source_shape == NULL;
 	isnull[1] = m->target_shape == NULL;
@@ -507,8 +510,8 @@ catalog_save_shapes(Migration *m)
 void
 catalog_save_horizon(Migration *m)
 {
-	Oid			types[] = {XID8OID, INT8OID, OIDOID, INT4OID, OIDOID};
-	Datum		values[5];
+	Oid types[] = {XID8OID, INT8OID, OIDOID, INT4OID, OIDOID};
+	Datum values[5];
 
 	values[0] = FullTransactionIdGetDatum(m->horizon);
 	values[1] = Int64GetDatum((int64) m->end_block);
@@ -523,11 +526,12 @@ catalog_save_horizon(Migration *m)
 void
 catalog_save_trigger(Migration *m)
 {
-	Oid			types[] = {OIDOID, XIDOID, BOOLOID};
-	Datum		values[] = {ObjectIdGetDatum(m->trigger_oid), TransactionIdGetDatum(m->trigger_xmin),
-	BoolGetDatum(m->tainted)};
+	Oid types[] = {OIDOID, XIDOID, BOOLOID};
+	Datum values[] = {ObjectIdGetDatum(m->trigger_oid), TransactionIdGetDatum(m->trigger_xmin),
+					  BoolGetDatum(m->tainted)};
 
-	save(m, "trigger_oid = $2, trigger_xmin = $3, tainted = $4, needs_mending = false", 3, types, values, NULL);
+	save(m, "trigger_oid = $2, trigger_xmin = $3, tainted = $4, needs_mending = false", 3, types,
+		 values, NULL);
 }
 
 void
@@ -541,8 +545,8 @@ catalog_save_tainted(Migration *m)
 void
 catalog_save_stable(Migration *m)
 {
-	Oid			types[] = {XID8OID};
-	Datum		values[1];
+	Oid types[] = {XID8OID};
+	Datum values[1];
 
 	m->stable_xid = GetTopFullTransactionId();
 	m->verified_at = 0;
@@ -560,11 +564,13 @@ catalog_save_analyzed(Migration *m)
 void
 catalog_save_verified(Migration *m, bool clean)
 {
-	Oid			types[] = {BOOLOID};
-	Datum		values[] = {BoolGetDatum(clean)};
+	Oid types[] = {BOOLOID};
+	Datum values[] = {BoolGetDatum(clean)};
 
-	save(m, "verified_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END,"
-		 " tainted = tainted AND NOT $2", 1, types, values, NULL);
+	save(m,
+		 "verified_at = CASE WHEN $2 THEN pg_catalog.clock_timestamp() END,"
+		 " tainted = tainted AND NOT $2",
+		 1, types, values, NULL);
 	m->verified_at = clean ? GetCurrentTimestamp() : 0;
 }
 
@@ -573,8 +579,8 @@ catalog_save_verified(Migration *m, bool clean)
 void
 truncation_mark(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
 
 	(void) catalog_exec("INSERT INTO migrate_ext.truncation (migration) VALUES ($1)", 1, types,
 						values, NULL);
@@ -583,23 +589,23 @@ truncation_mark(int64 migration_id)
 bool
 truncation_pending(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
-	bool		isnull;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
+	bool isnull;
 
-	(void) catalog_scalar("SELECT id FROM migrate_ext.truncation WHERE migration = $1 LIMIT 1",
-						  1, types, values, &isnull);
+	(void) catalog_scalar("SELECT id FROM migrate_ext.truncation WHERE migration = $1 LIMIT 1", 1,
+						  types, values, &isnull);
 	return !isnull;
 }
 
 void
 truncation_clear(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
 
-	(void) catalog_exec("DELETE FROM migrate_ext.truncation WHERE migration = $1", 1, types,
-						values, NULL);
+	(void) catalog_exec("DELETE FROM migrate_ext.truncation WHERE migration = $1", 1, types, values,
+						NULL);
 }
 
 /* ---- the drain's place ---- */
@@ -607,15 +613,17 @@ truncation_clear(int64 migration_id)
 void
 drain_place_load(int64 migration_id, DrainPlace *place)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
 	CatalogCall call = {0};
-	Datum		v;
-	bool		isnull;
+	Datum v;
+	bool isnull;
 
 	memset(place, 0, sizeof(DrainPlace));
-	if (catalog_begin(&call, "SELECT done::text, pass::text, pass_xid, pass_n"
-					  " FROM migrate_ext.drain WHERE migration = $1", 1, types, values, NULL) > 0)
+	if (catalog_begin(&call,
+					  "SELECT done::text, pass::text, pass_xid, pass_n"
+					  " FROM migrate_ext.drain WHERE migration = $1",
+					  1, types, values, NULL) > 0)
 	{
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
 
@@ -635,9 +643,9 @@ drain_place_load(int64 migration_id, DrainPlace *place)
 void
 drain_place_save(int64 migration_id, const DrainPlace *place)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, XID8OID, INT8OID};
-	Datum		values[5];
-	char		nulls[6] = "     ";
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID, XID8OID, INT8OID};
+	Datum values[5];
+	char nulls[6] = "     ";
 
 	values[0] = Int64GetDatum(migration_id);
 	values[1] = place->done ? CStringGetTextDatum(place->done) : (Datum) 0;
@@ -648,13 +656,14 @@ drain_place_save(int64 migration_id, const DrainPlace *place)
 	nulls[2] = place->pass ? ' ' : 'n';
 	(void) catalog_exec("UPDATE migrate_ext.drain SET done = $2::pg_catalog.pg_snapshot,"
 						" pass = $3::pg_catalog.pg_snapshot, pass_xid = $4, pass_n = $5"
-						" WHERE migration = $1", 5, types, values, nulls);
+						" WHERE migration = $1",
+						5, types, values, nulls);
 }
 
 void
 drain_place_reset(int64 migration_id)
 {
-	DrainPlace	place = {0};
+	DrainPlace place = {0};
 
 	drain_place_save(migration_id, &place);
 }
@@ -665,24 +674,26 @@ void
 failed_row_add(int64 migration_id, Direction direction, Jsonb *identity, int sqlerrcode,
 			   const char *message)
 {
-	Oid			types[] = {INT8OID, JSONBOID, BOOLOID, TEXTOID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity),
-		BoolGetDatum(direction == DIRECTION_REVERSE),
-		CStringGetTextDatum(unpack_sql_state(sqlerrcode)), CStringGetTextDatum(message)};
+	Oid types[] = {INT8OID, JSONBOID, BOOLOID, TEXTOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity),
+					  BoolGetDatum(direction == DIRECTION_REVERSE),
+					  CStringGetTextDatum(unpack_sql_state(sqlerrcode)),
+					  CStringGetTextDatum(message)};
 
-	(void) catalog_exec("INSERT INTO migrate_ext.failed_row AS f (migration, identity, reverse, sqlstate, message)"
-						" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (migration, identity) DO UPDATE"
-						" SET reverse = excluded.reverse, sqlstate = excluded.sqlstate,"
-						" message = excluded.message, attempts = f.attempts + 1,"
-						" failed_at = excluded.failed_at",
-						5, types, values, NULL);
+	(void) catalog_exec(
+		"INSERT INTO migrate_ext.failed_row AS f (migration, identity, reverse, sqlstate, message)"
+		" VALUES ($1, $2, $3, $4, $5) ON CONFLICT (migration, identity) DO UPDATE"
+		" SET reverse = excluded.reverse, sqlstate = excluded.sqlstate,"
+		" message = excluded.message, attempts = f.attempts + 1,"
+		" failed_at = excluded.failed_at",
+		5, types, values, NULL);
 }
 
 void
 failed_row_remove(int64 migration_id, Jsonb *identity)
 {
-	Oid			types[] = {INT8OID, JSONBOID};
-	Datum		values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity)};
+	Oid types[] = {INT8OID, JSONBOID};
+	Datum values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity)};
 
 	(void) catalog_exec("DELETE FROM migrate_ext.failed_row WHERE migration = $1 AND identity = $2",
 						2, types, values, NULL);
@@ -691,20 +702,21 @@ failed_row_remove(int64 migration_id, Jsonb *identity)
 int64
 failed_row_count(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
-	bool		isnull;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
+	bool isnull;
 
-	return DatumGetInt64(catalog_scalar("SELECT count(*) FROM migrate_ext.failed_row WHERE migration = $1",
-										1, types, values, &isnull));
+	return DatumGetInt64(
+		catalog_scalar("SELECT count(*) FROM migrate_ext.failed_row WHERE migration = $1", 1, types,
+					   values, &isnull));
 }
 
 int64
 failed_row_due(const Migration *m)
 {
-	Oid			types[] = {INT8OID, BOOLOID};
-	Datum		values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED)};
-	bool		isnull;
+	Oid types[] = {INT8OID, BOOLOID};
+	Datum values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED)};
+	bool isnull;
 
 	return DatumGetInt64(catalog_scalar("SELECT count(*) FROM migrate_ext.failed_row"
 										" WHERE migration = $1 AND reverse = $2",
@@ -714,20 +726,22 @@ failed_row_due(const Migration *m)
 List *
 failed_row_identities(const Migration *m, bool due)
 {
-	Oid			types[] = {INT8OID, BOOLOID, BOOLOID};
-	Datum		values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED),
-		BoolGetDatum(due)};
+	Oid types[] = {INT8OID, BOOLOID, BOOLOID};
+	Datum values[] = {Int64GetDatum(m->id), BoolGetDatum(m->state == STATE_SWAPPED),
+					  BoolGetDatum(due)};
 	CatalogCall call = {0};
-	List	   *result = NIL;
-	uint64		n;
-	uint64		i;
-	bool		isnull;
+	List *result = NIL;
+	uint64 n;
+	uint64 i;
+	bool isnull;
 
-	n = catalog_begin(&call, "SELECT identity FROM migrate_ext.failed_row WHERE migration = $1"
-					  " AND (reverse = $2 OR NOT $3) ORDER BY identity", 3, types, values, NULL);
+	n = catalog_begin(&call,
+					  "SELECT identity FROM migrate_ext.failed_row WHERE migration = $1"
+					  " AND (reverse = $2 OR NOT $3) ORDER BY identity",
+					  3, types, values, NULL);
 	for (i = 0; i < n; i++)
 	{
-		Datum		v = catalog_value(&call, i, 1, &isnull);
+		Datum v = catalog_value(&call, i, 1, &isnull);
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
 
 		result = lappend(result, DatumGetJsonbP(v));
@@ -740,39 +754,57 @@ failed_row_identities(const Migration *m, bool due)
 /* ---- results ---- */
 
 void
-verification_add(int64 migration_id, const VerifyCounts *c, bool complete)
+verification_add(int64 migration_id, const VerifyCounts *c, bool complete, const int64 *mark)
 {
-	Oid			types[] = {INT8OID, BOOLOID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id), BoolGetDatum(complete),
-		Int64GetDatum(c->checked), Int64GetDatum(c->missing), Int64GetDatum(c->extra),
-		Int64GetDatum(c->different), Int64GetDatum(c->skipped), Int64GetDatum(c->failed),
-	Int64GetDatum(c->stale_key)};
+	Oid types[] = {INT8OID, BOOLOID, INT8OID, INT8OID, INT8OID,
+				   INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id), BoolGetDatum(complete),
+					  Int64GetDatum(c->checked),   Int64GetDatum(c->missing),
+					  Int64GetDatum(c->extra),	   Int64GetDatum(c->different),
+					  Int64GetDatum(c->skipped),   Int64GetDatum(c->failed),
+					  Int64GetDatum(c->stale_key), mark ? Int64GetDatum(*mark) : (Datum) 0};
 
 	(void) catalog_exec("INSERT INTO migrate_ext.verification (migration, complete, checked_rows,"
-						" missing, extra, different, skipped, failed, stale_key)"
-						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9, types, values, NULL);
+						" missing, extra, different, skipped, failed, stale_key, mark)"
+						" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+						10, types, values, mark ? NULL : "         n");
+}
+
+bool
+verification_has_mark(int64 migration_id, int64 mark)
+{
+	Oid types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id), Int64GetDatum(mark)};
+	bool isnull;
+	Datum same;
+
+	same = catalog_scalar("SELECT mark = $2 FROM migrate_ext.verification"
+						  " WHERE migration = $1 AND mark IS NOT NULL ORDER BY id DESC LIMIT 1",
+						  2, types, values, &isnull);
+	return !isnull && DatumGetBool(same);
 }
 
 int64
 swap_add(int64 migration_id, const char *direction, int attempts, double wait_ms,
 		 const char *blockers_json)
 {
-	Oid			types[] = {INT8OID, TEXTOID, INT4OID, FLOAT8OID, TEXTOID};
-	Datum		values[] = {Int64GetDatum(migration_id), CStringGetTextDatum(direction),
-		Int32GetDatum(attempts), Float8GetDatum(wait_ms),
-	CStringGetTextDatum(blockers_json ? blockers_json : "[]")};
-	bool		isnull;
+	Oid types[] = {INT8OID, TEXTOID, INT4OID, FLOAT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(migration_id), CStringGetTextDatum(direction),
+					  Int32GetDatum(attempts), Float8GetDatum(wait_ms),
+					  CStringGetTextDatum(blockers_json ? blockers_json : "[]")};
+	bool isnull;
 
-	return DatumGetInt64(catalog_scalar("INSERT INTO migrate_ext.swap_log (migration, direction, attempts, wait_ms, blockers)"
-										" VALUES ($1, $2, $3, $4, $5::jsonb) RETURNING id",
-										5, types, values, &isnull));
+	return DatumGetInt64(catalog_scalar(
+		"INSERT INTO migrate_ext.swap_log (migration, direction, attempts, wait_ms, blockers)"
+		" VALUES ($1, $2, $3, $4, $5::jsonb) RETURNING id",
+		5, types, values, &isnull));
 }
 
 void
 swap_save_hold(int64 swap_id, double hold_ms)
 {
-	Oid			types[] = {INT8OID, FLOAT8OID};
-	Datum		values[] = {Int64GetDatum(swap_id), Float8GetDatum(hold_ms)};
+	Oid types[] = {INT8OID, FLOAT8OID};
+	Datum values[] = {Int64GetDatum(swap_id), Float8GetDatum(hold_ms)};
 
 	(void) catalog_exec("UPDATE migrate_ext.swap_log SET hold_ms = $2 WHERE id = $1", 2, types,
 						values, NULL);

@@ -10,12 +10,12 @@
 #ifndef MIGRATE_EXT_CATALOG_H
 #define MIGRATE_EXT_CATALOG_H
 
-#include "types.h"
 #include "nodes/pg_list.h"
+#include "types.h"
 #include "utils/snapshot.h"
 
 extern const char *state_name(MigrationState state);
-extern MigrationState state_from_name(const char *name);	/* 22023 if unknown */
+extern MigrationState state_from_name(const char *name); /* 22023 if unknown */
 
 /*
  * Load by id or name, into CurrentMemoryContext.  for_update locks the row.
@@ -45,19 +45,19 @@ extern void catalog_forget(int64 id);
  */
 extern void catalog_save_goal(Migration *m, MigrationState goal, Jsonb *request);
 extern void catalog_save_pause(Migration *m, bool paused, const char *reason);
-extern void catalog_save_error(Migration *m, const char *message);	/* NULL clears */
+extern void catalog_save_error(Migration *m, const char *message); /* NULL clears */
 extern void catalog_save_setting(Migration *m, const char *setting, const char *value);
-extern void catalog_save_horizon(Migration *m); /* horizon, end_block, relfilenode,
+extern void catalog_save_horizon(Migration *m);				 /* horizon, end_block, relfilenode,
 												 * epoch, log, source_shape,
 												 * target_shape */
-extern void catalog_save_shapes(Migration *m);	/* source_shape, target_shape */
-extern void catalog_save_trigger(Migration *m); /* trigger_oid, trigger_xmin, tainted;
+extern void catalog_save_shapes(Migration *m);				 /* source_shape, target_shape */
+extern void catalog_save_trigger(Migration *m);				 /* trigger_oid, trigger_xmin, tainted;
 												 * it is mended then */
-extern void catalog_save_tainted(Migration *m); /* sets tainted and needs_mending */
-extern void catalog_save_stable(Migration *m);	/* stable_xid := this transaction;
+extern void catalog_save_tainted(Migration *m);				 /* sets tainted and needs_mending */
+extern void catalog_save_stable(Migration *m);				 /* stable_xid := this transaction;
 												 * also clears verified_at */
-extern void catalog_save_analyzed(Migration *m);	/* analyzed_at := now */
-extern void catalog_save_verified(Migration *m, bool clean);	/* verified_at := now
+extern void catalog_save_analyzed(Migration *m);			 /* analyzed_at := now */
+extern void catalog_save_verified(Migration *m, bool clean); /* verified_at := now
 																 * or cleared */
 
 /* State change; only state.c calls it. */
@@ -67,16 +67,16 @@ extern void catalog_save_state(Migration *m, MigrationState state);
  * Record an event and NOTIFY it on channel migrate_ext.  detail may be NULL;
  * it is JSON text.
  */
-extern void event_add(Migration *m, const char *kind, const char *detail,
-					  const char *fmt,...) pg_attribute_printf(4, 5);
+extern void event_add(Migration *m, const char *kind, const char *detail, const char *fmt, ...)
+	pg_attribute_printf(4, 5);
 
 /* Events of a migration after this one, oldest first: List of Event *. */
 typedef struct Event
 {
-	int64		id;
-	char	   *kind;
-	char	   *message;
-	char	   *detail;
+	int64 id;
+	char *kind;
+	char *message;
+	char *detail;
 } Event;
 
 extern List *event_since(int64 migration_id, int64 after);
@@ -91,10 +91,10 @@ extern void truncation_clear(int64 migration_id);
 /* The drain's place in the change log, see drain.c; text of pg_snapshot. */
 typedef struct DrainPlace
 {
-	char	   *done;			/* all entries this snapshot sees are drained */
-	char	   *pass;			/* taken when the current pass began, or NULL */
-	uint64		xid;			/* the pass's position: after (xid, n) */
-	int64		n;
+	char *done; /* all entries this snapshot sees are drained */
+	char *pass; /* taken when the current pass began, or NULL */
+	uint64 xid; /* the pass's position: after (xid, n) */
+	int64 n;
 } DrainPlace;
 
 extern void drain_place_load(int64 migration_id, DrainPlace *place);
@@ -113,29 +113,32 @@ extern void failed_row_add(int64 migration_id, Direction direction, Jsonb *ident
 extern void failed_row_remove(int64 migration_id, Jsonb *identity);
 extern int64 failed_row_count(int64 migration_id);
 extern int64 failed_row_due(const Migration *m);
-extern List *failed_row_identities(const Migration *m, bool due);	/* List of Jsonb * */
+extern List *failed_row_identities(const Migration *m, bool due); /* List of Jsonb * */
 
 /* Results of verification and swaps */
 typedef struct VerifyCounts
 {
-	int64		checked;
-	int64		missing;
-	int64		extra;
-	int64		different;
-	int64		skipped;
-	int64		failed;
-	int64		stale_key;
+	int64 checked;
+	int64 missing;
+	int64 extra;
+	int64 different;
+	int64 skipped;
+	int64 failed;
+	int64 stale_key;
 } VerifyCounts;
 
-extern void verification_add(int64 migration_id, const VerifyCounts *counts,
-							 bool complete);
+/* mark: guard_mark() of the partitions, if it was clean and holds; or NULL */
+extern void verification_add(int64 migration_id, const VerifyCounts *counts, bool complete,
+							 const int64 *mark);
+/* Is this the mark of the last one that has any? */
+extern bool verification_has_mark(int64 migration_id, int64 mark);
 
 /*
  * swap_add returns the swap's id, so that its hold time can be written after
  * the commit by swap_save_hold in a transaction of its own.
  */
-extern int64 swap_add(int64 migration_id, const char *direction, int attempts,
-					  double wait_ms, const char *blockers_json);
+extern int64 swap_add(int64 migration_id, const char *direction, int attempts, double wait_ms,
+					  const char *blockers_json);
 extern void swap_save_hold(int64 swap_id, double hold_ms);
 
 #endif

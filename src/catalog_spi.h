@@ -9,13 +9,13 @@
 #ifndef MIGRATE_EXT_CATALOG_SPI_H
 #define MIGRATE_EXT_CATALOG_SPI_H
 
-#include "types.h"
 #include "run.h"
+#include "types.h"
 
 typedef struct CatalogCall
 {
-	bool		read_only;		/* use the active snapshot; set by the caller */
-	UserSwitch	user;
+	bool read_only; /* use the active snapshot; set by the caller */
+	UserSwitch user;
 	MemoryContext outer;
 } CatalogCall;
 

@@ -149,24 +149,29 @@ settle_incoming(Run *run, const SwapRequest *request)
 	char *names;
 	char *drop;
 
-	names = sql_text("SELECT string_agg(format('%%I of table %%s', conname, conrelid::regclass),"
-					 " ', ' ORDER BY conrelid::regclass::text, conname) FROM pg_catalog.pg_constraint"
-					 " WHERE contype = 'f' AND confrelid = %u AND conrelid <> confrelid"
-					 " AND conparentid = 0", m->source);
+	names =
+		sql_text("SELECT string_agg(format('%%I of table %%s', conname, conrelid::regclass),"
+				 " ', ' ORDER BY conrelid::regclass::text, conname) FROM pg_catalog.pg_constraint"
+				 " WHERE contype = 'f' AND confrelid = %u AND conrelid <> confrelid"
+				 " AND conparentid = 0",
+				 m->source);
 	if (names == NULL)
 		return;
 	if (!request->drop_incoming_fks)
-		ereport(ERROR,
-				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-				 errmsg("foreign keys still point at table \"%s\"", get_rel_name(m->source)),
-				 errdetail("They are %s.", names),
-				 errhint("Drop them, or call migrate_ext.complete with options incoming_fks drop.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("foreign keys still point at table \"%s\"", get_rel_name(m->source)),
+			 errdetail("They are %s.", names),
+			 errhint("Drop them, or call migrate_ext.complete with options incoming_fks drop.")));
 	run_as_owner(run);
 	do
 	{
-		drop = sql_text("SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname)"
-						" FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = %u"
-						" AND conrelid <> confrelid AND conparentid = 0 LIMIT 1", m->source);
+		drop = sql_text(
+			"SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname)"
+			" FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = %u"
+			" AND conrelid <> confrelid AND conparentid = 0 LIMIT 1",
+			m->source);
 		if (drop)
 			(void) sql_run("%s", drop);
 		CommandCounterIncrement();
@@ -198,7 +203,8 @@ complete_body(Run *run, void *arg)
 		drop_table(m, m->source);
 	else if (table_exists(m->source))
 		tell_original(m, pending);
-	state_change(m, STATE_COMPLETED, "%s is completed%s", sql_qualified(m->schema_name, m->table_name),
+	state_change(m, STATE_COMPLETED, "%s is completed%s",
+				 sql_qualified(m->schema_name, m->table_name),
 				 request->drop_original ? ", the original dropped" : "");
 }
 
@@ -226,7 +232,8 @@ cancel_body(Run *run, void *arg)
 		drop_table(m, m->target);
 	else if (table_exists(m->target))
 		drop_indexes(m);
-	state_change(m, STATE_CANCELLED, "%s is cancelled%s", sql_qualified(m->schema_name, m->table_name),
+	state_change(m, STATE_CANCELLED, "%s is cancelled%s",
+				 sql_qualified(m->schema_name, m->table_name),
 				 table_exists(m->source) ? ": the table is as it was before" : "");
 }
 

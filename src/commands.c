@@ -33,7 +33,7 @@ PG_FUNCTION_INFO_V1(migrate_ext_forget);
 static Migration *
 find(FunctionCallInfo fcinfo, const char *call)
 {
-	char	   *name = argument_text(fcinfo, 0, "migration");
+	char *name = argument_text(fcinfo, 0, "migration");
 
 	argument_require_writable(call);
 	return catalog_find(name, true);
@@ -48,9 +48,8 @@ require_unfinished(Migration *m)
 				 errmsg("migration \"%s\" is %s", m->name, state_name(m->state)),
 				 errhint("Make a new migration, or remove this record with migrate_ext.forget.")));
 	if (m->goal == STATE_CANCELLED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is being cancelled", m->name)));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is being cancelled", m->name)));
 }
 
 static int
@@ -70,10 +69,9 @@ set_goal(Migration *m, MigrationState goal)
 		ereport(NOTICE, (errmsg("migration \"%s\" is %s already", m->name, state_name(m->state)),
 						 paused_hint(m)));
 	else if (m->goal >= goal)
-		ereport(NOTICE,
-				(errmsg("migration \"%s\" is on its way to state %s already", m->name,
-						state_name(m->goal)),
-				 paused_hint(m)));
+		ereport(NOTICE, (errmsg("migration \"%s\" is on its way to state %s already", m->name,
+								state_name(m->goal)),
+						 paused_hint(m)));
 	else
 	{
 		catalog_save_goal(m, goal, NULL);
@@ -102,8 +100,8 @@ migrate_ext_start(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_pause(PG_FUNCTION_ARGS)
 {
-	Migration  *m = find(fcinfo, "migrate_ext.pause()");
-	char	   *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
+	Migration *m = find(fcinfo, "migrate_ext.pause()");
+	char *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	require_unfinished(m);
 	if (m->paused)
@@ -122,7 +120,7 @@ migrate_ext_pause(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_resume(PG_FUNCTION_ARGS)
 {
-	Migration  *m = find(fcinfo, "migrate_ext.resume()");
+	Migration *m = find(fcinfo, "migrate_ext.resume()");
 
 	require_unfinished(m);
 	if (m->paused)
@@ -141,9 +139,9 @@ migrate_ext_resume(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_configure(PG_FUNCTION_ARGS)
 {
-	Migration  *m = find(fcinfo, "migrate_ext.configure()");
-	char	   *setting = argument_text(fcinfo, 1, "setting");
-	char	   *value = argument_text(fcinfo, 2, "value");
+	Migration *m = find(fcinfo, "migrate_ext.configure()");
+	char *setting = argument_text(fcinfo, 1, "setting");
+	char *value = argument_text(fcinfo, 2, "value");
 
 	require_unfinished(m);
 	settings_check(setting, value);
@@ -161,21 +159,19 @@ migrate_ext_configure(PG_FUNCTION_ARGS)
 static void
 swap(FunctionCallInfo fcinfo, const char *call, Direction direction)
 {
-	Migration  *m = find(fcinfo, call);
+	Migration *m = find(fcinfo, call);
 	MigrationState wanted = direction == DIRECTION_FORWARD ? STATE_LIVE : STATE_SWAPPED;
-	UserSwitch	user;
+	UserSwitch user;
 
 	if (m->state != wanted)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
-				 errdetail("%s needs state %s.", call, state_name(wanted))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
+						errdetail("%s needs state %s.", call, state_name(wanted))));
 	if (m->paused)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is paused", m->name),
-				 m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
-				 errhint("Call migrate_ext.resume first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is paused", m->name),
+						m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
+						errhint("Call migrate_ext.resume first.")));
 	user_switch_superuser(&user);
 	limit_lock_waits(m);
 	swap_in_transaction(m, direction);
@@ -201,13 +197,15 @@ migrate_ext_unswap(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_forget(PG_FUNCTION_ARGS)
 {
-	Migration  *m = find(fcinfo, "migrate_ext.forget()");
+	Migration *m = find(fcinfo, "migrate_ext.forget()");
 
 	if (m->state < STATE_COMPLETED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
-				 errhint("End it first: CALL migrate_ext.cancel before a swap, CALL migrate_ext.complete after it.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
+			 errhint(
+				 "End it first: CALL migrate_ext.cancel before a swap, CALL migrate_ext.complete after it.")));
 	catalog_forget(m->id);
 	PG_RETURN_VOID();
 }

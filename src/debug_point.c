@@ -27,16 +27,16 @@ PG_FUNCTION_INFO_V1(migrate_ext_debug_release);
 static void
 set_tag(LOCKTAG *tag, const char *name)
 {
-	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0, hash_bytes((const unsigned char *) name, strlen(name)),
-						 LOCK_CLASS_DEBUG);
+	SET_LOCKTAG_ADVISORY(*tag, MyDatabaseId, 0,
+						 hash_bytes((const unsigned char *) name, strlen(name)), LOCK_CLASS_DEBUG);
 }
 
 /* Wait while a session holds the point; the limit of a lock attempt does not count here. */
 void
 debug_point(const char *name)
 {
-	LOCKTAG		tag;
-	int			lock_timeout = LockTimeout;
+	LOCKTAG tag;
+	int lock_timeout = LockTimeout;
 
 	set_tag(&tag, name);
 	LockTimeout = 0;
@@ -56,7 +56,7 @@ debug_point(const char *name)
 Datum
 migrate_ext_debug_hold(PG_FUNCTION_ARGS)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_tag(&tag, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	(void) LockAcquire(&tag, ExclusiveLock, true, false);
@@ -66,7 +66,7 @@ migrate_ext_debug_hold(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_debug_release(PG_FUNCTION_ARGS)
 {
-	LOCKTAG		tag;
+	LOCKTAG tag;
 
 	set_tag(&tag, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_BOOL(LockRelease(&tag, ExclusiveLock, true));
@@ -77,10 +77,9 @@ migrate_ext_debug_release(PG_FUNCTION_ARGS)
 static void
 refuse(void)
 {
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("this build of migrate_ext has no debug points"),
-			 errhint("Build with \"make DEBUG_POINTS=1\".")));
+	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					errmsg("this build of migrate_ext has no debug points"),
+					errhint("Build with \"make DEBUG_POINTS=1\".")));
 }
 
 Datum

@@ -177,7 +177,8 @@ identity_of(Drain *drain, Datum *values)
 static void
 set_aside(Drain *drain, Datum *values, int sqlerrcode, const char *message)
 {
-	failed_row_add(drain->run->m->id, direction_of(drain->run->m), identity_of(drain, values), sqlerrcode, message);
+	failed_row_add(drain->run->m->id, direction_of(drain->run->m), identity_of(drain, values),
+				   sqlerrcode, message);
 	drain->failed++;
 }
 

@@ -22,19 +22,19 @@
 #define EVENT_PAYLOAD_MAX 7999
 
 void
-event_add(Migration *m, const char *kind, const char *detail, const char *fmt,...)
+event_add(Migration *m, const char *kind, const char *detail, const char *fmt, ...)
 {
-	Oid			types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[5];
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID, TEXTOID, TEXTOID};
+	Datum values[5];
 	StringInfoData message;
-	bool		isnull;
-	char	   *payload;
+	bool isnull;
+	char *payload;
 
 	initStringInfo(&message);
 	for (;;)
 	{
-		va_list		args;
-		int			needed;
+		va_list args;
+		int needed;
 
 		va_start(args, fmt);
 		needed = appendStringInfoVA(&message, fmt, args);
@@ -49,19 +49,20 @@ event_add(Migration *m, const char *kind, const char *detail, const char *fmt,..
 	values[2] = CStringGetTextDatum(message.data);
 	values[3] = CStringGetTextDatum(detail ? detail : "{}");
 	values[4] = CStringGetTextDatum(m->name);
-	payload = TextDatumGetCString(catalog_scalar(
-												 "INSERT INTO migrate_ext.event AS e (migration, kind, message, detail)"
-												 " VALUES ($1, $2, $3, $4::jsonb) RETURNING"
-												 " pg_catalog.jsonb_build_object('migration', $5, 'at', e.at, 'kind', e.kind,"
-												 " 'message', e.message, 'detail', e.detail)::text",
-												 5, types, values, &isnull));
+	payload = TextDatumGetCString(
+		catalog_scalar("INSERT INTO migrate_ext.event AS e (migration, kind, message, detail)"
+					   " VALUES ($1, $2, $3, $4::jsonb) RETURNING"
+					   " pg_catalog.jsonb_build_object('migration', $5, 'at', e.at, 'kind', e.kind,"
+					   " 'message', e.message, 'detail', e.detail)::text",
+					   5, types, values, &isnull));
 	if (strlen(payload) > EVENT_PAYLOAD_MAX)
 	{
-		values[2] = CStringGetTextDatum(pnstrdup(message.data, pg_mbcliplen(message.data, message.len, 4000)));
+		values[2] = CStringGetTextDatum(
+			pnstrdup(message.data, pg_mbcliplen(message.data, message.len, 4000)));
 		payload = TextDatumGetCString(catalog_scalar(
-													 "SELECT pg_catalog.jsonb_build_object('migration', $5, 'kind', $2, 'message', $3)::text"
-													 " WHERE $1 IS NOT NULL AND $4 IS NOT NULL",
-													 5, types, values, &isnull));
+			"SELECT pg_catalog.jsonb_build_object('migration', $5, 'kind', $2, 'message', $3)::text"
+			" WHERE $1 IS NOT NULL AND $4 IS NOT NULL",
+			5, types, values, &isnull));
 	}
 	if (strlen(payload) <= EVENT_PAYLOAD_MAX)
 		Async_Notify(EVENT_CHANNEL, payload);
@@ -70,20 +71,22 @@ event_add(Migration *m, const char *kind, const char *detail, const char *fmt,..
 List *
 event_since(int64 migration_id, int64 after)
 {
-	Oid			types[] = {INT8OID, INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id), Int64GetDatum(after)};
+	Oid types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id), Int64GetDatum(after)};
 	CatalogCall call = {0};
-	List	   *result = NIL;
-	uint64		n;
-	uint64		i;
-	bool		isnull;
+	List *result = NIL;
+	uint64 n;
+	uint64 i;
+	bool isnull;
 
-	n = catalog_begin(&call, "SELECT id, kind, message, detail::text FROM migrate_ext.event"
-					  " WHERE migration = $1 AND id > $2 ORDER BY id", 2, types, values, NULL);
+	n = catalog_begin(&call,
+					  "SELECT id, kind, message, detail::text FROM migrate_ext.event"
+					  " WHERE migration = $1 AND id > $2 ORDER BY id",
+					  2, types, values, NULL);
 	for (i = 0; i < n; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
-		Event	   *event = palloc(sizeof(Event));
+		Event *event = palloc(sizeof(Event));
 
 		event->id = DatumGetInt64(catalog_value(&call, i, 1, &isnull));
 		event->kind = TextDatumGetCString(catalog_value(&call, i, 2, &isnull));
@@ -100,25 +103,25 @@ event_since(int64 migration_id, int64 after)
 bool
 event_lacks_worker(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
-	bool		isnull;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
+	bool isnull;
 
-	return DatumGetBool(catalog_scalar(
-									   "SELECT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = $1"
-									   " AND e.kind = 'no_worker' AND NOT EXISTS (SELECT FROM migrate_ext.event l"
-									   " WHERE l.migration = $1 AND l.id > e.id AND l.kind NOT IN"
-									   " ('no_worker', 'goal', 'configured', 'paused', 'resumed')))",
-									   1, types, values, &isnull));
+	return DatumGetBool(
+		catalog_scalar("SELECT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = $1"
+					   " AND e.kind = 'no_worker' AND NOT EXISTS (SELECT FROM migrate_ext.event l"
+					   " WHERE l.migration = $1 AND l.id > e.id AND l.kind NOT IN"
+					   " ('no_worker', 'goal', 'configured', 'paused', 'resumed')))",
+					   1, types, values, &isnull));
 }
 
 int64
 event_last_id(int64 migration_id)
 {
-	Oid			types[] = {INT8OID};
-	Datum		values[] = {Int64GetDatum(migration_id)};
-	Datum		id;
-	bool		isnull;
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
+	Datum id;
+	bool isnull;
 
 	id = catalog_scalar("SELECT max(id) FROM migrate_ext.event WHERE migration = $1", 1, types,
 						values, &isnull);

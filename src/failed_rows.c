@@ -43,10 +43,10 @@ column_definitions(Oid source, const LogColumns *columns)
 		Oid collation;
 
 		get_atttypetypmodcoll(source, columns->attnums[i], &type, &typmod, &collation);
-		appendStringInfo(
-			&list, "%s%s %s", i > 0 ? ", " : "",
-			quote_identifier(get_attname(source, columns->attnums[i], false)),
-			format_type_extended(type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		appendStringInfo(&list, "%s%s %s", i > 0 ? ", " : "",
+						 quote_identifier(get_attname(source, columns->attnums[i], false)),
+						 format_type_extended(
+							 type, typmod, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 	}
 	return list.data;
 }

@@ -34,8 +34,8 @@
 static void
 golive_body(Run *run, void *arg)
 {
-	bool	   *too_many = arg;
-	Migration  *m = run->m;
+	bool *too_many = arg;
+	Migration *m = run->m;
 
 	run_limit_lock_waits(run);
 	LockRelationOid(m->source, ShareRowExclusiveLock);
@@ -55,8 +55,8 @@ golive_body(Run *run, void *arg)
 StepResult
 golive_step(Run *run)
 {
-	ErrorData  *error = NULL;
-	bool		too_many = false;
+	ErrorData *error = NULL;
+	bool too_many = false;
 
 	if (drain_step(run, false) == STEP_MORE)
 		return STEP_MORE;
@@ -67,5 +67,5 @@ golive_step(Run *run)
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
 		return STEP_WAIT;
 	ReThrowError(error);
-	return STEP_WAIT;			/* keep compiler quiet */
+	return STEP_WAIT; /* keep compiler quiet */
 }

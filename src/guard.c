@@ -15,7 +15,15 @@
  */
 #include "postgres.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/partition.h"
+#include "catalog/pg_inherits.h"
+#include "common/hashfn.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "catalog.h"
 #include "errors.h"
@@ -30,15 +38,13 @@ check_restart(Migration *m)
 	if (m->state >= STATE_LIVE)
 		return;
 	if (truncation_pending(m->id))
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s was truncated: the copy starts over",
-						sql_qualified(m->schema_name, m->table_name))));
+		ereport(ERROR, (errcode(ERRCODE_MIGRATION_RESTART),
+						errmsg("table %s was truncated: the copy starts over",
+							   sql_qualified(m->schema_name, m->table_name))));
 	if (m->state <= STATE_COPYING && relinfo_relfilenode(m->source) != m->relfilenode)
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_RESTART),
-				 errmsg("table %s was rewritten: the copy starts over",
-						sql_qualified(m->schema_name, m->table_name))));
+		ereport(ERROR, (errcode(ERRCODE_MIGRATION_RESTART),
+						errmsg("table %s was rewritten: the copy starts over",
+							   sql_qualified(m->schema_name, m->table_name))));
 }
 
 /*
@@ -48,7 +54,7 @@ check_restart(Migration *m)
 static void
 reload_shapes(Migration *m)
 {
-	Migration  *now;
+	Migration *now;
 
 	if (strcmp(m->source_shape, relinfo_shape(m->source)) == 0 &&
 		strcmp(m->target_shape, relinfo_target_shape(m->target)) == 0)
@@ -64,8 +70,10 @@ static int
 hint_changed(Migration *m)
 {
 	if (m->state == STATE_SWAPPED)
-		return errhint("Change them back and call migrate_ext.resume, or call migrate_ext.complete to stay with the partitioned table.");
-	return errhint("Change them back and call migrate_ext.resume, or cancel the migration and make it anew.");
+		return errhint(
+			"Change them back and call migrate_ext.resume, or call migrate_ext.complete to stay with the partitioned table.");
+	return errhint(
+		"Change them back and call migrate_ext.resume, or cancel the migration and make it anew.");
 }
 
 /*
@@ -76,7 +84,7 @@ hint_changed(Migration *m)
 void
 guard_check_source(Migration *m)
 {
-	char	   *shape;
+	char *shape;
 
 	if (m->source_shape == NULL)
 		return;
@@ -93,7 +101,7 @@ guard_check_source(Migration *m)
 static void
 check_shapes(Migration *m)
 {
-	char	   *shape;
+	char *shape;
 
 	if (m->source_shape && m->target_shape)
 		reload_shapes(m);
@@ -102,15 +110,17 @@ check_shapes(Migration *m)
 		return;
 	shape = relinfo_target_shape(m->target);
 	if (strcmp(m->target_shape, shape) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_TAMPERED),
-				 errmsg("the columns or partitions of table \"%s\" were changed by somebody else",
-						get_rel_name(m->target)),
-				 errdetail("In detail: %s.", relinfo_shape_difference(m->target_shape, shape)),
-				 relinfo_same_columns(m->target_shape, shape) ?
-				 errhint("Call migrate_ext.resume to go on with the partitions there are: everything is %s again.",
-						 m->state < STATE_LIVE ? "copied" : "verified") :
-				 hint_changed(m)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_MIGRATION_TAMPERED),
+			 errmsg("the columns or partitions of table \"%s\" were changed by somebody else",
+					get_rel_name(m->target)),
+			 errdetail("In detail: %s.", relinfo_shape_difference(m->target_shape, shape)),
+			 relinfo_same_columns(m->target_shape, shape)
+				 ? errhint(
+					   "Call migrate_ext.resume to go on with the partitions there are: everything is %s again.",
+					   m->state < STATE_LIVE ? "copied" : "verified")
+				 : hint_changed(m)));
 }
 
 /*
@@ -121,41 +131,120 @@ check_shapes(Migration *m)
 static void
 check_moved_on(Migration *m)
 {
-	Migration  *now = catalog_load(m->id, false);
+	Migration *now = catalog_load(m->id, false);
 
 	if (now != NULL && (now->state != m->state || now->trigger_xmin != m->trigger_xmin))
-		ereport(ERROR,
-				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
-				 errmsg("migration \"%s\" has changed meanwhile", m->name),
-				 errdetail("It was in state %s and is in state %s.", state_name(m->state),
-						   state_name(now->state)),
-				 errhint("Try again.")));
+		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+						errmsg("migration \"%s\" has changed meanwhile", m->name),
+						errdetail("It was in state %s and is in state %s.", state_name(m->state),
+								  state_name(now->state)),
+						errhint("Try again.")));
 }
 
 void
 guard_check(Migration *m)
 {
-	char	   *problem;
+	char *problem;
 
 	if (get_rel_name(m->source) == NULL || get_rel_name(m->target) == NULL ||
 		get_rel_name(m->log) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_TAMPERED),
-				 errmsg("%s of migration \"%s\" has been dropped",
-						get_rel_name(m->source) == NULL ? "the source" :
-						get_rel_name(m->target) == NULL ? "the target" : "the change log",
-						m->name),
-				 errhint("Call migrate_ext.%s to end the migration.",
-						 m->state == STATE_SWAPPED ? "complete" : "cancel")));
+		ereport(ERROR, (errcode(ERRCODE_MIGRATION_TAMPERED),
+						errmsg("%s of migration \"%s\" has been dropped",
+							   get_rel_name(m->source) == NULL	 ? "the source"
+							   : get_rel_name(m->target) == NULL ? "the target"
+																 : "the change log",
+							   m->name),
+						errhint("Call migrate_ext.%s to end the migration.",
+								m->state == STATE_SWAPPED ? "complete" : "cancel")));
 	check_restart(m);
 	problem = sync_trigger_problem(m);
 	if (problem)
 		check_moved_on(m);
 	if (problem)
-		ereport(ERROR,
-				(errcode(ERRCODE_MIGRATION_TAMPERED),
-				 errmsg("%s", problem),
-				 errdetail("Writes made meanwhile may not have been recorded."),
-				 errhint("Call migrate_ext.resume: it puts the trigger right, and everything is compared before the table counts as complete.")));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_MIGRATION_TAMPERED), errmsg("%s", problem),
+			 errdetail("Writes made meanwhile may not have been recorded."),
+			 errhint(
+				 "Call migrate_ext.resume: it puts the trigger right, and everything is compared before the table counts as complete.")));
 	check_shapes(m);
+}
+
+/* ---- the mark ---- */
+
+/* Which transaction made this table a partition of what it is one of. */
+static TransactionId
+attached_by(Oid partition)
+{
+	Relation inherits = table_open(InheritsRelationId, AccessShareLock);
+	TransactionId xmin = InvalidTransactionId;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_inherits_inhrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(partition));
+	scan = systable_beginscan(inherits, InheritsRelidSeqnoIndexId, true, NULL, 1, &key);
+	if (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	systable_endscan(scan);
+	table_close(inherits, AccessShareLock);
+	return xmin;
+}
+
+/* Which transaction made the table: its row type is hardly ever touched again. */
+static TransactionId
+made_by(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(TYPEOID, ObjectIdGetDatum(get_rel_type_id(relid)));
+	TransactionId xmin = InvalidTransactionId;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
+		ReleaseSysCache(tuple);
+	}
+	return xmin;
+}
+
+static uint64
+add_trace(uint64 mark, Oid relid, TransactionId xid)
+{
+	uint64 trace = ((uint64) relid << 32) | xid;
+
+	return hash_combine64(mark, hash_bytes_extended((unsigned char *) &trace, sizeof(trace), 0));
+}
+
+/*
+ * A partition that was made as such, its trigger with it, leaves no trace, so
+ * that those which come later make nothing void.
+ */
+int64
+guard_mark(Migration *m)
+{
+	bool swapped = m->state == STATE_SWAPPED;
+	List *leaves = relinfo_leaves(m->target);
+	uint64 mark = 0;
+	ListCell *lc;
+
+	list_sort(leaves, list_oid_cmp);
+	foreach (lc, leaves)
+	{
+		Oid relid;
+
+		for (relid = lfirst_oid(lc); relid != m->target && get_rel_relispartition(relid);
+			 relid = get_partition_parent(relid, true))
+		{
+			TransactionId attached = attached_by(relid);
+			TransactionId trigger = swapped ? sync_trigger_reverse_xmin(relid) : attached;
+
+			if (attached != made_by(relid))
+				mark = add_trace(mark, relid, attached);
+			if (trigger != attached)
+				mark = add_trace(mark, relid, trigger);
+		}
+	}
+	if (swapped)
+		mark = add_trace(mark, m->target, sync_trigger_reverse_xmin(m->target));
+	return (int64) mark;
 }

@@ -607,6 +607,26 @@ index_def_pairs(Migration *m)
 	return pairs;
 }
 
+List *
+index_def_impossible(Migration *m)
+{
+	Relation source = table_open(m->source, NoLock);
+	List *impossible = NIL;
+	ListCell *cell;
+
+	foreach (cell, RelationGetIndexList(source))
+	{
+		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
+
+		if (index->rd_index->indisvalid && !index->rd_index->indisexclusion &&
+			!target_has_columns(m, index))
+			impossible = lappend_oid(impossible, lfirst_oid(cell));
+		index_close(index, AccessShareLock);
+	}
+	table_close(source, NoLock);
+	return impossible;
+}
+
 /* ------------------------------------------------------------------------
  * Making them
  * ------------------------------------------------------------------------

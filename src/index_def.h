@@ -75,6 +75,9 @@ typedef struct IndexPair
  */
 extern List *index_def_pairs(Migration *m);
 
+/* Indexes of the source that the target lacks a column for; List of OIDs. */
+extern List *index_def_impossible(Migration *m);
+
 /* The name of a partitioned table's index until the swap gives it the source's. */
 extern char *index_def_new_name(IndexDef *def, Oid schema);
 

@@ -25,17 +25,18 @@
  * The target's indexes, and those of its partitions that hang on no other; the
  * tables being t.
  */
-#define TOP_INDEXES                                                 \
-	"FROM pg_catalog.pg_partition_tree(%u) t"                       \
-	" JOIN pg_catalog.pg_index i ON i.indrelid = t.relid"           \
-	" JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid"           \
+#define TOP_INDEXES                                       \
+	"FROM pg_catalog.pg_partition_tree(%u) t"             \
+	" JOIN pg_catalog.pg_index i ON i.indrelid = t.relid" \
+	" JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid" \
 	" WHERE NOT c.relispartition"
 
 void
 index_record_made(Migration *m)
 {
 	char *list = sql_text("SELECT pg_catalog.json_agg(i.indexrelid::int8 ORDER BY i.indexrelid)"
-						  " " TOP_INDEXES, m->target);
+						  " " TOP_INDEXES,
+						  m->target);
 	int64 count = sql_int64("SELECT pg_catalog.count(*) " TOP_INDEXES, m->target);
 
 	event_add(m, EVENT_INDEXES, psprintf("{\"indexes\": %s}", list ? list : "[]"),
@@ -51,14 +52,15 @@ drop_indexes(Oid target, const char *which)
 
 	for (;;)
 	{
-		drop = sql_text("SELECT CASE WHEN k.oid IS NOT NULL"
-						" THEN pg_catalog.format('ALTER TABLE %%s DROP CONSTRAINT %%I',"
-						" i.indrelid::pg_catalog.regclass, k.conname)"
-						" ELSE pg_catalog.format('DROP INDEX %%s', i.indexrelid::pg_catalog.regclass) END"
-						" FROM (SELECT i.indexrelid, i.indrelid " TOP_INDEXES " AND %s LIMIT 1) i"
-						" LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid"
-						" AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')",
-						target, which);
+		drop = sql_text(
+			"SELECT CASE WHEN k.oid IS NOT NULL"
+			" THEN pg_catalog.format('ALTER TABLE %%s DROP CONSTRAINT %%I',"
+			" i.indrelid::pg_catalog.regclass, k.conname)"
+			" ELSE pg_catalog.format('DROP INDEX %%s', i.indexrelid::pg_catalog.regclass) END"
+			" FROM (SELECT i.indexrelid, i.indrelid " TOP_INDEXES " AND %s LIMIT 1) i"
+			" LEFT JOIN pg_catalog.pg_constraint k ON k.conindid = i.indexrelid"
+			" AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u', 'x')",
+			target, which);
 		if (drop == NULL)
 			break;
 		(void) sql_run("%s", drop);
@@ -92,5 +94,6 @@ index_drop_made(Migration *m)
 	}
 	if (made != NULL)
 		drop_indexes(m->target, psprintf("i.indexrelid IN (SELECT made::pg_catalog.oid FROM"
-										 " pg_catalog.json_array_elements_text('%s') made)", made));
+										 " pg_catalog.json_array_elements_text('%s') made)",
+										 made));
 }

@@ -44,16 +44,15 @@
 static void
 lock_front(Run *run)
 {
-	Relation	rel;
+	Relation rel;
 
 	run_limit_lock_waits(run);
 	rel = try_table_open(run->m->state == STATE_SWAPPED ? run->m->target : run->m->source,
 						 ShareRowExclusiveLock);
 	if (rel == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the table of migration \"%s\" has been dropped", run->m->name),
-				 errhint("Call migrate_ext.cancel to end the migration.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("the table of migration \"%s\" has been dropped", run->m->name),
+						errhint("Call migrate_ext.cancel to end the migration.")));
 	CheckTableNotInUse(rel, "migrate");
 	table_close(rel, NoLock);
 }
@@ -63,8 +62,8 @@ static FullTransactionId
 oldest_running(void)
 {
 	TransactionId xmin = GetLatestSnapshot()->xmin;
-	FullTransactionId next = ReadNextFullTransactionId();	/* so not below xmin */
-	uint32		epoch = EpochFromFullTransactionId(next);
+	FullTransactionId next = ReadNextFullTransactionId(); /* so not below xmin */
+	uint32 epoch = EpochFromFullTransactionId(next);
 
 	/* xmin precedes next: where it is numerically above, the counter wrapped between */
 	if (xmin > XidFromFullTransactionId(next))
@@ -91,16 +90,15 @@ record_horizon(Migration *m)
 static void
 install_body(Run *run, void *arg)
 {
-	Migration  *m = run->m;
+	Migration *m = run->m;
 
 	lock_front(run);
 	guard_check_source(m);
 	LockRelationOid(m->target, RowExclusiveLock);
 	if (get_rel_name(m->target) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the target of migration \"%s\" has been dropped", m->name),
-				 errhint("Call migrate_ext.cancel to end the migration.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("the target of migration \"%s\" has been dropped", m->name),
+						errhint("Call migrate_ext.cancel to end the migration.")));
 	changelog_create(m);
 	record_horizon(m);
 	ME_DEBUG_POINT("install_before_commit");
@@ -118,14 +116,14 @@ attempt_result(bool ok, ErrorData *error)
 		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
 		return STEP_WAIT;
 	ReThrowError(error);
-	return STEP_WAIT;			/* keep compiler quiet */
+	return STEP_WAIT; /* keep compiler quiet */
 }
 
 StepResult
 install_step(Run *run)
 {
-	ErrorData  *error = NULL;
-	bool		ok;
+	ErrorData *error = NULL;
+	bool ok;
 
 	run_report(run, "installing the sync trigger");
 	ok = run_attempt(run, install_body, NULL, &error);
@@ -135,19 +133,20 @@ install_step(Run *run)
 static void
 restart_body(Run *run, void *arg)
 {
-	Migration  *m = run->m;
+	Migration *m = run->m;
 
 	lock_front(run);
 	guard_check_source(m);
 	run_as_owner(run);
 	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
-	index_drop_all(m->target);	/* the copy writes without minding any */
+	index_drop_all(m->target); /* the copy writes without minding any */
 	run_as_self(run);
 	changelog_truncate(m);
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);
-	state_change(m, STATE_LOGGING, "the copy of %s starts over", sql_qualified(m->schema_name, m->table_name));
+	state_change(m, STATE_LOGGING, "the copy of %s starts over",
+				 sql_qualified(m->schema_name, m->table_name));
 }
 
 /*
@@ -157,8 +156,8 @@ restart_body(Run *run, void *arg)
 StepResult
 install_restart_step(Run *run)
 {
-	ErrorData  *error = NULL;
-	bool		ok;
+	ErrorData *error = NULL;
+	bool ok;
 
 	run_report(run, "starting the copy over");
 	ok = run_attempt(run, restart_body, NULL, &error);
@@ -172,7 +171,7 @@ install_restart_step(Run *run)
 static void
 accept_partitions(Migration *m)
 {
-	char	   *shape = relinfo_target_shape(m->target);
+	char *shape = relinfo_target_shape(m->target);
 
 	if (!relinfo_same_columns(m->target_shape, shape))
 		return;
@@ -183,7 +182,7 @@ accept_partitions(Migration *m)
 static void
 mend_body(Run *run, void *arg)
 {
-	Migration  *m = run->m;
+	Migration *m = run->m;
 
 	lock_front(run);
 	if (m->state == STATE_SWAPPED)
@@ -196,7 +195,7 @@ mend_body(Run *run, void *arg)
 	else
 		sync_trigger_set(m, SYNC_WRITE_THROUGH);
 	accept_partitions(m);
-	m->tainted = true;			/* until a clean verification */
+	m->tainted = true; /* until a clean verification */
 	catalog_save_trigger(m);
 	catalog_save_verified(m, false);
 	event_add(m, "mended", NULL,
@@ -207,8 +206,8 @@ mend_body(Run *run, void *arg)
 StepResult
 install_mend_step(Run *run)
 {
-	ErrorData  *error = NULL;
-	bool		ok;
+	ErrorData *error = NULL;
+	bool ok;
 
 	ok = run_attempt(run, mend_body, NULL, &error);
 	return attempt_result(ok, error);

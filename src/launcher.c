@@ -46,25 +46,23 @@ extern PGDLLEXPORT void migrate_ext_launcher_main(Datum arg);
 void
 launcher_register_all(void)
 {
-	List	   *names = NIL;
-	ListCell   *lc;
+	List *names = NIL;
+	ListCell *lc;
 
 	if (!SplitGUCList(pstrdup(setting_databases), ',', &names))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for setting \"%s\": \"%s\"", "migrate_ext.databases",
-						setting_databases),
-				 errhint("Give database names, separated by commas.")));
-	foreach(lc, names)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid value for setting \"%s\": \"%s\"", "migrate_ext.databases",
+							   setting_databases),
+						errhint("Give database names, separated by commas.")));
+	foreach (lc, names)
 	{
 		BackgroundWorker worker = {0};
 		const char *name = lfirst(lc);
 
 		if (strlen(name) >= NAMEDATALEN)
-			ereport(ERROR,
-					(errcode(ERRCODE_NAME_TOO_LONG),
-					 errmsg("database name \"%s\" in \"%s\" is too long", name,
-							"migrate_ext.databases")));
+			ereport(ERROR, (errcode(ERRCODE_NAME_TOO_LONG),
+							errmsg("database name \"%s\" in \"%s\" is too long", name,
+								   "migrate_ext.databases")));
 		worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 		worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
 		worker.bgw_restart_time = LAUNCHER_RESTART_S;
@@ -81,22 +79,21 @@ launcher_register_all(void)
 static bool
 look(void)
 {
-	List	   *ids = NIL;
-	ListCell   *lc;
+	List *ids = NIL;
+	ListCell *lc;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (OidIsValid(get_extension_oid("migrate_ext", true)))
 		ids = catalog_unfinished();
-	foreach(lc, ids)
+	foreach (lc, ids)
 	{
-		Migration  *m = catalog_load(*(int64 *) lfirst(lc), false);
+		Migration *m = catalog_load(*(int64 *) lfirst(lc), false);
 
 		if (m && leader_pid(m->id) == 0 &&
 			!worker_start_leader(m->id, m->name, InvalidTransactionId))
-			ereport(LOG,
-					(errmsg("no background worker slot is free for migration \"%s\"", m->name),
-					 errhint("Raise max_worker_processes.")));
+			ereport(LOG, (errmsg("no background worker slot is free for migration \"%s\"", m->name),
+						  errhint("Raise max_worker_processes.")));
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -115,8 +112,8 @@ migrate_ext_launcher_main(Datum arg)
 
 	while (look())
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-						 LAUNCHER_POLL_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LAUNCHER_POLL_MS,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}

@@ -22,21 +22,18 @@
 #include "run.h"
 #include "stages.h"
 
-typedef StepResult (*StepFunction) (Run *run);
+typedef StepResult (*StepFunction)(Run *run);
 
 typedef struct Phase
 {
-	StepFunction step;			/* towards the next state */
-	StepFunction work;			/* shared out to helpers, or NULL */
+	StepFunction step; /* towards the next state */
+	StepFunction work; /* shared out to helpers, or NULL */
 } Phase;
 
 static const Phase phases[NUM_STATES] = {
-	[STATE_CREATED] = {install_step, NULL},
-	[STATE_LOGGING] = {copy_begin_step, NULL},
-	[STATE_COPYING] = {copy_step, copy_work},
-	[STATE_INDEXING] = {index_step, index_work},
-	[STATE_CATCHING_UP] = {golive_step, NULL},
-	[STATE_LIVE] = {swap_step, NULL},
+	[STATE_CREATED] = {install_step, NULL},	   [STATE_LOGGING] = {copy_begin_step, NULL},
+	[STATE_COPYING] = {copy_step, copy_work},  [STATE_INDEXING] = {index_step, index_work},
+	[STATE_CATCHING_UP] = {golive_step, NULL}, [STATE_LIVE] = {swap_step, NULL},
 };
 
 bool
@@ -84,8 +81,8 @@ dispatch(Run *run, const Migration *m)
 static StepResult
 step(Run *run)
 {
-	Migration	m;
-	bool		restart;
+	Migration m;
+	bool restart;
 
 	run_begin(run);
 	run->gone = run->m == NULL;
@@ -130,9 +127,8 @@ record_tampering(Run *run, ErrorData *error)
 		catalog_save_tainted(run->m);
 		catalog_save_pause(run->m, true, error->message);
 		event_add(run->m, "paused", NULL, "paused: %s", error->message);
-		ereport(WARNING,
-				(errmsg("migration \"%s\" is paused: %s", run->m->name, error->message),
-				 error->hint ? errhint("%s", error->hint) : 0));
+		ereport(WARNING, (errmsg("migration \"%s\" is paused: %s", run->m->name, error->message),
+						  error->hint ? errhint("%s", error->hint) : 0));
 	}
 	run_commit(run);
 }
@@ -141,8 +137,8 @@ static bool
 is_transient(int sqlerrcode)
 {
 	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
+		   sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
+		   sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
 }
 
 /* What record_error() wrote down last: a worker has one migration at a time. */
@@ -163,12 +159,11 @@ record_error(Run *run, ErrorData *error)
 		if (recorded_error)
 			pfree(recorded_error);
 		recorded_error = MemoryContextStrdup(TopMemoryContext, error->message);
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("migration \"%s\", state %s: %s", run->m->name,
-						state_name(run->m->state), error->message),
-				 error->detail ? errdetail_internal("%s", error->detail) : 0,
-				 error->context ? errcontext("%s", error->context) : 0));
+		ereport(LOG, (errcode(error->sqlerrcode),
+					  errmsg("migration \"%s\", state %s: %s", run->m->name,
+							 state_name(run->m->state), error->message),
+					  error->detail ? errdetail_internal("%s", error->detail) : 0,
+					  error->context ? errcontext("%s", error->context) : 0));
 	}
 	run_commit(run);
 }
@@ -227,7 +222,7 @@ guarded(Run *run, StepFunction f, ErrorData **error)
 StepResult
 phase_step(Run *run, ErrorData **error)
 {
-	StepResult	result = guarded(run, step, error);
+	StepResult result = guarded(run, step, error);
 
 	if (*error == NULL && run->errors > 0)
 	{

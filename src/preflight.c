@@ -35,11 +35,13 @@
 
 PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 
-#define ERRORS_SQL \
-	"SELECT 'error', object, problem, remedy FROM migrate_ext.preflight_errors($1, $2)"
-#define NOTES_SQL                                                                   \
-	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)" \
-	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity), object"
+#define ERRORS_SQL                                                                      \
+	"SELECT 'error', object, problem, remedy FROM migrate_ext.preflight_errors($1, $2)" \
+	" ORDER BY object COLLATE \"C\", problem COLLATE \"C\""
+#define NOTES_SQL                                                                       \
+	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)"     \
+	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity)," \
+	" object COLLATE \"C\", problem COLLATE \"C\""
 
 /* A row as preflight() returns it: severity, object, problem, remedy. */
 #define PREFLIGHT_COLUMNS 4
@@ -85,11 +87,39 @@ check_spi(int code, int expected, const char *sql)
 }
 
 /*
+ * Lock both tables as lightly as can be, and become the owner: reading the
+ * definitions of indexes may run functions of his.  False where somebody holds
+ * the strongest lock; the swap asks again when it has that one itself.
+ */
+static bool
+begin_looking(Migration *m, UserSwitch *user)
+{
+	if (!ConditionalLockRelationOid(m->source, AccessShareLock))
+		return false;
+	if (ConditionalLockRelationOid(m->target, AccessShareLock))
+	{
+		if (get_rel_name(m->source) != NULL && get_rel_name(m->target) != NULL)
+		{
+			user_switch_owner(user, m->owner);
+			return true;
+		}
+		UnlockRelationOid(m->target, AccessShareLock);
+	}
+	UnlockRelationOid(m->source, AccessShareLock);
+	return false;
+}
+
+static void
+end_looking(Migration *m, UserSwitch *user)
+{
+	user_switch_back(user);
+	UnlockRelationOid(m->target, AccessShareLock);
+	UnlockRelationOid(m->source, AccessShareLock);
+}
+
+/*
  * Indexes that the source got after those of the target were built: the
  * application would miss them after the swap.
- *
- * Looks under the lightest lock there is, and not at all where somebody holds
- * the strongest; the swap asks again when it has that one itself.
  */
 static void
 each_missing_index(Migration *m, RowFunction f, void *arg)
@@ -97,35 +127,45 @@ each_missing_index(Migration *m, RowFunction f, void *arg)
 	UserSwitch user;
 	ListCell *cell;
 
-	if (m->state != STATE_CATCHING_UP && m->state != STATE_LIVE)
+	if ((m->state != STATE_CATCHING_UP && m->state != STATE_LIVE) || !begin_looking(m, &user))
 		return;
-	if (!ConditionalLockRelationOid(m->source, AccessShareLock))
-		return;
-	if (ConditionalLockRelationOid(m->target, AccessShareLock))
+	foreach (cell, index_def_pairs(m))
 	{
-		/* one of them dropped is told by others */
-		bool exist = get_rel_name(m->source) != NULL && get_rel_name(m->target) != NULL;
+		IndexPair *pair = lfirst(cell);
+		char *row[PREFLIGHT_COLUMNS] = {"error"};
+		char *name;
 
-		/* reading definitions may run functions of the owner's */
-		user_switch_owner(&user, m->owner);
-		foreach (cell, exist ? index_def_pairs(m) : NIL)
-		{
-			IndexPair *pair = lfirst(cell);
-			char *name = index_def_new_name(pair->def, get_rel_namespace(m->target));
-			char *row[PREFLIGHT_COLUMNS] = {"error"};
-
-			if (OidIsValid(pair->target))
-				continue;
-			row[1] = psprintf("index %s", sql_relation(pair->source));
-			row[2] = "was made after the target's indexes, and is missing there";
-			row[3] = psprintf("drop it, or make the same on the target (which blocks writes): %s",
-							  index_def_sql(pair->def, name, m->target, false));
-			f(row, arg);
-		}
-		user_switch_back(&user);
-		UnlockRelationOid(m->target, AccessShareLock);
+		if (OidIsValid(pair->target))
+			continue;
+		name = index_def_new_name(pair->def, get_rel_namespace(m->target));
+		row[1] = psprintf("index %s", sql_relation(pair->source));
+		row[2] = "was made after the target's indexes, and is missing there";
+		row[3] = psprintf("drop it, or make the same on the target (which blocks writes): %s",
+						  index_def_sql(pair->def, name, m->target, false));
+		f(row, arg);
 	}
-	UnlockRelationOid(m->source, AccessShareLock);
+	end_looking(m, &user);
+}
+
+/* Indexes that an adopted target can't have. */
+static void
+each_impossible_index(Migration *m, RowFunction f, void *arg)
+{
+	UserSwitch user;
+	ListCell *cell;
+
+	if (m->state > STATE_LIVE || !begin_looking(m, &user))
+		return;
+	foreach (cell, index_def_impossible(m))
+	{
+		char *row[PREFLIGHT_COLUMNS] = {"warning"};
+
+		row[1] = psprintf("index %s", sql_relation(lfirst_oid(cell)));
+		row[2] = "reads a column that the target does not have, and will be missing there";
+		row[3] = "make the index that the application needs on the target when it is live";
+		f(row, arg);
+	}
+	end_looking(m, &user);
 }
 
 /*
@@ -246,6 +286,7 @@ migrate_ext_preflight(PG_FUNCTION_ARGS)
 	{
 		each_error(m, put_row, result);
 		each_note(m, put_row, result);
+		each_impossible_index(m, put_row, result);
 	}
 	return (Datum) 0;
 }

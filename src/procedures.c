@@ -50,13 +50,13 @@ PG_FUNCTION_INFO_V1(migrate_ext_cancel);
 /* A procedure under way. */
 typedef struct Call
 {
-	const char *name;			/* for messages */
-	Run		   *run;
-	char	   *migration;
-	TimestampTz deadline;		/* 0: none */
-	int64		last_event;		/* told so far */
-	bool		leading;		/* holds the leader's lock */
-	MemoryContext context;		/* lives as long as the call */
+	const char *name; /* for messages */
+	Run *run;
+	char *migration;
+	TimestampTz deadline;  /* 0: none */
+	int64 last_event;	   /* told so far */
+	bool leading;		   /* holds the leader's lock */
+	MemoryContext context; /* lives as long as the call */
 } Call;
 
 /* ---- begin and end ---- */
@@ -67,17 +67,19 @@ require_nonatomic(FunctionCallInfo fcinfo, const char *call)
 	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-			 errmsg("%s cannot run inside a transaction block", call),
-			 errdetail("It waits between transactions of its own."),
-			 errhint("Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+		 errmsg("%s cannot run inside a transaction block", call),
+		 errdetail("It waits between transactions of its own."),
+		 errhint(
+			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
 }
 
 static TimestampTz
 deadline_of(FunctionCallInfo fcinfo, int n)
 {
-	Interval   *interval;
+	Interval *interval;
 	TimestampTz deadline;
 
 	if (PG_ARGISNULL(n))
@@ -88,8 +90,7 @@ deadline_of(FunctionCallInfo fcinfo, int n)
 													   IntervalPGetDatum(interval)));
 	if (deadline <= GetCurrentTimestamp())
 		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("timeout must be positive")));
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("timeout must be positive")));
 	return deadline;
 }
 
@@ -100,8 +101,8 @@ deadline_of(FunctionCallInfo fcinfo, int n)
 static void
 call_begin(Call *call, FunctionCallInfo fcinfo, const char *name)
 {
-	Migration  *m;
-	char	   *migration = argument_text(fcinfo, 0, "migration");
+	Migration *m;
+	char *migration = argument_text(fcinfo, 0, "migration");
 
 	require_nonatomic(fcinfo, name);
 	argument_require_writable(name);
@@ -110,7 +111,8 @@ call_begin(Call *call, FunctionCallInfo fcinfo, const char *name)
 						errmsg("could not connect to the server programming interface")));
 	memset(call, 0, sizeof(Call));
 	call->name = name;
-	call->context = AllocSetContextCreate(PortalContext, "migrate_ext call", ALLOCSET_DEFAULT_SIZES);
+	call->context =
+		AllocSetContextCreate(PortalContext, "migrate_ext call", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(call->context);
 	m = catalog_find(migration, false);
 	call->migration = pstrdup(migration);
@@ -143,7 +145,7 @@ call_finish(Call *call)
 static void
 call_fail(Call *call)
 {
-	ErrorData  *error;
+	ErrorData *error;
 
 	MemoryContextSwitchTo(call->context);
 	error = CopyErrorData();
@@ -161,23 +163,24 @@ call_fail(Call *call)
 static void
 tell_events(Call *call)
 {
-	List	   *events = event_since(call->run->migration_id, call->last_event);
-	ListCell   *lc;
+	List *events = event_since(call->run->migration_id, call->last_event);
+	ListCell *lc;
 
-	foreach(lc, events)
+	foreach (lc, events)
 	{
-		Event	   *event = lfirst(lc);
+		Event *event = lfirst(lc);
 
 		call->last_event = event->id;
 		if (strcmp(event->kind, "refused") == 0)
 		{
-			char	   *sqlstate = json_field(json_parse(event->detail), "sqlstate");
-			char	   *detail = json_field(json_parse(event->detail), "detail");
+			char *sqlstate = json_field(json_parse(event->detail), "sqlstate");
+			char *detail = json_field(json_parse(event->detail), "detail");
 
 			ereport(ERROR,
-					(errcode(sqlstate && strlen(sqlstate) == 5 ?
-							 MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3], sqlstate[4]) :
-							 ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					(errcode(sqlstate && strlen(sqlstate) == 5
+								 ? MAKE_SQLSTATE(sqlstate[0], sqlstate[1], sqlstate[2], sqlstate[3],
+												 sqlstate[4])
+								 : ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("%s", event->message),
 					 detail ? errdetail("%s", detail) : errdetail("Nothing has changed."),
 					 errhint("See migrate_ext.preflight(%s) and the view migrate_ext.events.",
@@ -192,13 +195,13 @@ check_deadline(Call *call, Migration *m)
 {
 	if (call->deadline == 0 || GetCurrentTimestamp() < call->deadline)
 		return;
-	ereport(ERROR,
-			(errcode(ERRCODE_MIGRATION_TIMEOUT),
-			 errmsg("%s: time is up, migration \"%s\" is in state %s", call->name, m->name,
-					state_name(m->state)),
-			 m->last_error ? errdetail("Last error: %s", m->last_error) :
-			 m->pause_reason ? errdetail("It is paused: %s", m->pause_reason) : 0,
-			 errhint("The view migrate_ext.progress tells what it waits for.")));
+	ereport(ERROR, (errcode(ERRCODE_MIGRATION_TIMEOUT),
+					errmsg("%s: time is up, migration \"%s\" is in state %s", call->name, m->name,
+						   state_name(m->state)),
+					m->last_error	  ? errdetail("Last error: %s", m->last_error)
+					: m->pause_reason ? errdetail("It is paused: %s", m->pause_reason)
+									  : 0,
+					errhint("The view migrate_ext.progress tells what it waits for.")));
 }
 
 /*
@@ -208,9 +211,9 @@ check_deadline(Call *call, Migration *m)
 static void
 step_or_sleep(Call *call)
 {
-	Run		   *run = call->run;
-	ErrorData  *error = NULL;
-	StepResult	result;
+	Run *run = call->run;
+	ErrorData *error = NULL;
+	StepResult result;
 
 	if (!call->leading)
 		call->leading = leader_lock(run->migration_id);
@@ -236,24 +239,23 @@ typedef enum Verdict
 	REACHED
 } Verdict;
 
-typedef Verdict (*Judge) (Call *call, Migration *m, void *arg);
+typedef Verdict (*Judge)(Call *call, Migration *m, void *arg);
 
 /* Loop until judge says so; with_work: make the steps where no leader does. */
 static void
 wait_until(Call *call, Judge judge, void *arg, bool with_work)
 {
-	int			lonely = 0;
+	int lonely = 0;
 
 	for (;;)
 	{
-		Verdict		verdict;
-		Run		   *run = call->run;
+		Verdict verdict;
+		Run *run = call->run;
 
 		run_begin(run);
 		if (run->m == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("migration \"%s\" does not exist any more", call->migration)));
+			ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+							errmsg("migration \"%s\" does not exist any more", call->migration)));
 		tell_events(call);
 		verdict = judge(call, run->m, arg);
 		if (verdict == KEEP_WAITING)
@@ -298,8 +300,7 @@ judge_state(Call *call, Migration *m, void *arg)
 
 	if (m->state == wanted || (m->state > wanted && m->state != STATE_CANCELLED))
 		return REACHED;
-	if (m->state >= STATE_COMPLETED ||
-		(m->goal == STATE_CANCELLED && wanted != STATE_CANCELLED))
+	if (m->state >= STATE_COMPLETED || (m->goal == STATE_CANCELLED && wanted != STATE_CANCELLED))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("migration \"%s\" is %s and can't reach state %s any more", m->name,
@@ -311,24 +312,23 @@ judge_state(Call *call, Migration *m, void *arg)
 typedef struct Wait
 {
 	MigrationState wanted;
-	bool		told;			/* that it may be in vain */
+	bool told; /* that it may be in vain */
 } Wait;
 
 /* judge_state, saying once what the wait could be in vain for */
 static Verdict
 judge_wait(Call *call, Migration *m, void *arg)
 {
-	Wait	   *wait = arg;
+	Wait *wait = arg;
 
 	if (judge_state(call, m, &wait->wanted) == REACHED)
 		return REACHED;
 	if (!wait->told && (m->paused || m->goal < wait->wanted))
 	{
-		ereport(NOTICE,
-				(m->paused ? errmsg("migration \"%s\" is paused", m->name) :
-				 errmsg("migration \"%s\" has not been asked for state %s yet", m->name,
-						state_name(wait->wanted)),
-				 errhint("The view migrate_ext.progress tells the next step.")));
+		ereport(NOTICE, (m->paused ? errmsg("migration \"%s\" is paused", m->name)
+								   : errmsg("migration \"%s\" has not been asked for state %s yet",
+											m->name, state_name(wait->wanted)),
+						 errhint("The view migrate_ext.progress tells the next step.")));
 		wait->told = true;
 	}
 	return KEEP_WAITING;
@@ -338,8 +338,8 @@ judge_wait(Call *call, Migration *m, void *arg)
 Datum
 migrate_ext_wait_for(PG_FUNCTION_ARGS)
 {
-	Call		call;
-	Wait		wait = {.wanted = state_from_name(argument_text(fcinfo, 1, "state"))};
+	Call call;
+	Wait wait = {.wanted = state_from_name(argument_text(fcinfo, 1, "state"))};
 	TimestampTz deadline = deadline_of(fcinfo, 2);
 
 	call_begin(&call, fcinfo, "migrate_ext.wait_for()");
@@ -355,18 +355,17 @@ judge_run(Call *call, Migration *m, void *arg)
 	if (judge_state(call, m, arg) == REACHED)
 		return REACHED;
 	if (m->paused)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is paused", m->name),
-				 m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
-				 errhint("Call migrate_ext.resume first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is paused", m->name),
+						m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
+						errhint("Call migrate_ext.resume first.")));
 	return KEEP_WAITING;
 }
 
 static void
 begin_run(Call *call, MigrationState until)
 {
-	Run		   *run = call->run;
+	Run *run = call->run;
 
 	run_begin(run);
 	lease_take(run);
@@ -380,15 +379,14 @@ begin_run(Call *call, MigrationState until)
 Datum
 migrate_ext_run(PG_FUNCTION_ARGS)
 {
-	Call		call;
+	Call call;
 	MigrationState until = state_from_name(argument_text(fcinfo, 1, "until"));
 	TimestampTz deadline = deadline_of(fcinfo, 2);
 
 	if (until < STATE_LOGGING || until > STATE_LIVE)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("migrate_ext.run() can't work towards state %s", state_name(until)),
-				 errhint("It goes up to live; after that call migrate_ext.finalize.")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("migrate_ext.run() can't work towards state %s", state_name(until)),
+						errhint("It goes up to live; after that call migrate_ext.finalize.")));
 	call_begin(&call, fcinfo, "migrate_ext.run()");
 	call.deadline = deadline;
 	call.leading = leader_lock(call.run->migration_id);
@@ -416,39 +414,37 @@ migrate_ext_run(PG_FUNCTION_ARGS)
 
 typedef struct Request
 {
-	MigrationState from;		/* the state it starts in */
+	MigrationState from; /* the state it starts in */
 	MigrationState to;
-	const char *options;		/* JSON text */
-	bool		ends;			/* the migration: done even while it is paused, or
+	const char *options; /* JSON text */
+	bool ends;			 /* the migration: done even while it is paused, or
 								 * what somebody broke could never be ended */
 } Request;
 
 static void
 refuse_other_request(Migration *m)
 {
-	char	   *requester = m->request ? json_field(m->request, "requester") : NULL;
+	char *requester = m->request ? json_field(m->request, "requester") : NULL;
 
 	if (requester && lease_alive(strtoll(requester, NULL, 10)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("another session is waiting for migration \"%s\" to become %s", m->name,
-						state_name(m->goal))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("another session is waiting for migration \"%s\" to become %s",
+							   m->name, state_name(m->goal))));
 }
 
 /* False: it is there already. */
 static bool
 write_request(Call *call, Request *request)
 {
-	Run		   *run = call->run;
-	Migration  *m;
+	Run *run = call->run;
+	Migration *m;
 
 	run_begin(run);
 	lease_take(run);
 	m = catalog_load(run->migration_id, true);
 	if (m == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("migration \"%s\" does not exist any more", call->migration)));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("migration \"%s\" does not exist any more", call->migration)));
 	call->last_event = event_last_id(m->id);
 	if (m->state == request->to && m->request == NULL)
 	{
@@ -456,31 +452,34 @@ write_request(Call *call, Request *request)
 		return false;
 	}
 	if (request->to == STATE_CANCELLED ? m->state >= STATE_SWAPPED : m->state != request->from)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
-				 request->to == STATE_CANCELLED ?
-				 errdetail("Only a migration that has not been swapped can be cancelled.") :
-				 errdetail("%s needs state %s.", call->name, state_name(request->from)),
-				 m->state == STATE_SWAPPED ?
-				 errhint("CALL migrate_ext.undo first, or CALL migrate_ext.complete.") :
-				 m->state < STATE_LIVE && request->to == STATE_SWAPPED ?
-				 errhint("SELECT migrate_ext.start and CALL migrate_ext.wait_for(%s, 'live') come first.",
-						 quote_literal_cstr(m->name)) : 0));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),
+			 request->to == STATE_CANCELLED
+				 ? errdetail("Only a migration that has not been swapped can be cancelled.")
+				 : errdetail("%s needs state %s.", call->name, state_name(request->from)),
+			 m->state == STATE_SWAPPED
+				 ? errhint("CALL migrate_ext.undo first, or CALL migrate_ext.complete.")
+			 : m->state < STATE_LIVE && request->to == STATE_SWAPPED
+				 ? errhint(
+					   "SELECT migrate_ext.start and CALL migrate_ext.wait_for(%s, 'live') come first.",
+					   quote_literal_cstr(m->name))
+				 : 0));
 	if (m->paused && !request->ends)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is paused", m->name),
-				 m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
-				 errhint("Call migrate_ext.resume first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is paused", m->name),
+						m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
+						errhint("Call migrate_ext.resume first.")));
 	refuse_other_request(m);
 	catalog_save_error(m, NULL);
-	catalog_save_goal(m, request->to,
-					  json_parse(psprintf("{\"call\": %s, \"requester\": " INT64_FORMAT
-										  ", \"deadline\": %s, \"options\": %s}",
-										  json_quote(call->name), run->lease,
-										  call->deadline ? json_quote(timestamptz_to_str(call->deadline)) : "null",
-										  request->options)));
+	catalog_save_goal(
+		m, request->to,
+		json_parse(psprintf(
+			"{\"call\": %s, \"requester\": " INT64_FORMAT ", \"deadline\": %s, \"options\": %s}",
+			json_quote(call->name), run->lease,
+			call->deadline ? json_quote(timestamptz_to_str(call->deadline)) : "null",
+			request->options)));
 	if (leader_pid(m->id) != 0)
 		(void) worker_wake(m);
 	run_commit(run);
@@ -490,27 +489,25 @@ write_request(Call *call, Request *request)
 static Verdict
 judge_request(Call *call, Migration *m, void *arg)
 {
-	Request    *request = arg;
+	Request *request = arg;
 
 	if (m->state == request->to)
 		return REACHED;
 	if (m->goal != request->to)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("%s of migration \"%s\" was given up", call->name, m->name),
-				 m->last_error ? errdetail("%s", m->last_error) : 0));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("%s of migration \"%s\" was given up", call->name, m->name),
+						m->last_error ? errdetail("%s", m->last_error) : 0));
 	if (m->paused && !request->ends)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is paused", m->name),
-				 m->pause_reason ? errdetail("%s", m->pause_reason) : 0));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is paused", m->name),
+						m->pause_reason ? errdetail("%s", m->pause_reason) : 0));
 	return KEEP_WAITING;
 }
 
 static void
 fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz deadline)
 {
-	Call		call;
+	Call call;
 	volatile bool written = false;
 
 	call_begin(&call, fcinfo, name);
@@ -528,8 +525,8 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 
 	if (!written)
 	{
-		ereport(NOTICE,
-				(errmsg("migration \"%s\" is %s already", call.migration, state_name(request->to))));
+		ereport(NOTICE, (errmsg("migration \"%s\" is %s already", call.migration,
+								state_name(request->to))));
 		call_finish(&call);
 		return;
 	}
@@ -542,9 +539,9 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 static const struct
 {
 	const char *name;
-	bool		completes;		/* complete takes it, too */
+	bool completes; /* complete takes it, too */
 	const char *values[4];
-}			request_options[] = {
+} request_options[] = {
 	{"old_snapshots", false, {"wait", "ignore"}},
 	{"blockers", false, {"wait", "cancel", "terminate"}},
 	{"verify", false, {"true", "false"}},
@@ -555,8 +552,8 @@ static const struct
 static void
 check_option(const char *name, const char *value, bool completes)
 {
-	int			i;
-	int			j;
+	int i;
+	int j;
 
 	for (i = 0; i < lengthof(request_options); i++)
 	{
@@ -566,34 +563,35 @@ check_option(const char *name, const char *value, bool completes)
 		for (j = 0; j < 4 && request_options[i].values[j]; j++)
 			if (value && strcmp(request_options[i].values[j], value) == 0)
 				return;
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid value for option \"%s\": %s", name, value ? value : "null"),
-				 errhint("Values are %s, %s%s%s; the first is the default.",
-						 request_options[i].values[0], request_options[i].values[1],
-						 request_options[i].values[2] ? ", " : "",
-						 request_options[i].values[2] ? request_options[i].values[2] : "")));
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("invalid value for option \"%s\": %s", name, value ? value : "null"),
+						errhint("Values are %s, %s%s%s; the first is the default.",
+								request_options[i].values[0], request_options[i].values[1],
+								request_options[i].values[2] ? ", " : "",
+								request_options[i].values[2] ? request_options[i].values[2] : "")));
 	}
-	ereport(ERROR,
-			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("unrecognized option \"%s\"", name),
-			 completes ? errhint("The only option is incoming_fks.") :
-			 errhint("Options are old_snapshots, blockers, verify, accept_failed and incoming_fks.")));
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized option \"%s\"", name),
+		 completes
+			 ? errhint("The only option is incoming_fks.")
+			 : errhint(
+				   "Options are old_snapshots, blockers, verify, accept_failed and incoming_fks.")));
 }
 
 /* The options argument, checked, as JSON text. */
 static char *
 checked_options(FunctionCallInfo fcinfo, int n, bool completes)
 {
-	Jsonb	   *options = argument_options(fcinfo, n);
+	Jsonb *options = argument_options(fcinfo, n);
 	JsonbIterator *it = JsonbIteratorInit(&options->root);
-	JsonbValue	v;
+	JsonbValue v;
 	JsonbIteratorToken token;
 
 	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
 		if (token == WJB_KEY)
 		{
-			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
+			char *name = pnstrdup(v.val.string.val, v.val.string.len);
 
 			check_option(name, json_field(options, name), completes);
 		}
@@ -604,7 +602,7 @@ checked_options(FunctionCallInfo fcinfo, int n, bool completes)
 Datum
 migrate_ext_finalize(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.finalize()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -614,7 +612,7 @@ migrate_ext_finalize(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_undo(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.undo()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -624,9 +622,9 @@ migrate_ext_undo(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_complete(PG_FUNCTION_ARGS)
 {
-	bool		drop_original = argument_bool(fcinfo, 1, "drop_original");
-	char	   *options = checked_options(fcinfo, 2, true);
-	Request		request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
+	bool drop_original = argument_bool(fcinfo, 1, "drop_original");
+	char *options = checked_options(fcinfo, 2, true);
+	Request request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
 
 	request.options = psprintf("{\"drop_original\": %s%s%s", drop_original ? "true" : "false",
 							   strcmp(options, "{}") == 0 ? "" : ", ", options + 1);
@@ -638,7 +636,7 @@ migrate_ext_complete(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_cancel(PG_FUNCTION_ARGS)
 {
-	Request		request = {STATE_CREATED, STATE_CANCELLED, "{}", true};
+	Request request = {STATE_CREATED, STATE_CANCELLED, "{}", true};
 
 	fulfil(fcinfo, "migrate_ext.cancel()", &request, 0);
 	PG_RETURN_VOID();
@@ -649,31 +647,31 @@ migrate_ext_cancel(PG_FUNCTION_ARGS)
 static void
 verify(Call *call)
 {
-	Run		   *run = call->run;
+	Run *run = call->run;
 	VerifyCounts counts = {0};
-	bool		complete;
+	bool complete;
 
 	run_begin(run);
 	if (run->m == NULL || (run->m->state != STATE_LIVE && run->m->state != STATE_SWAPPED))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is in state %s", call->migration,
-						run->m ? state_name(run->m->state) : "(gone)"),
-				 errdetail("%s compares tables that are kept equal: it needs state live or swapped.",
-						   call->name)));
+		ereport(
+			ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("migration \"%s\" is in state %s", call->migration,
+					run->m ? state_name(run->m->state) : "(gone)"),
+			 errdetail("%s compares tables that are kept equal: it needs state live or swapped.",
+					   call->name)));
 	if (run->m->paused)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is paused", run->m->name),
-				 run->m->pause_reason ? errdetail("%s", run->m->pause_reason) : 0,
-				 errhint("Call migrate_ext.resume first.")));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is paused", run->m->name),
+						run->m->pause_reason ? errdetail("%s", run->m->pause_reason) : 0,
+						errhint("Call migrate_ext.resume first.")));
 	lease_take(run);
 	run_commit(run);
 	complete = verify_all(run, call->deadline, &counts);
 	ereport(NOTICE,
-			(errmsg("migration \"%s\": " INT64_FORMAT " rows compared, " INT64_FORMAT " missing, "
-					INT64_FORMAT " extra, " INT64_FORMAT " different%s", call->migration,
-					counts.checked, counts.missing, counts.extra, counts.different,
+			(errmsg("migration \"%s\": " INT64_FORMAT " rows compared, " INT64_FORMAT
+					" missing, " INT64_FORMAT " extra, " INT64_FORMAT " different%s",
+					call->migration, counts.checked, counts.missing, counts.extra, counts.different,
 					complete ? "" : "; stopped before the end, time is up")));
 }
 
@@ -681,7 +679,7 @@ verify(Call *call)
 Datum
 migrate_ext_verify(PG_FUNCTION_ARGS)
 {
-	Call		call;
+	Call call;
 	TimestampTz deadline = deadline_of(fcinfo, 1);
 
 	call_begin(&call, fcinfo, "migrate_ext.verify()");

@@ -9,8 +9,8 @@
 #ifndef MIGRATE_EXT_RELINFO_H
 #define MIGRATE_EXT_RELINFO_H
 
-#include "types.h"
 #include "nodes/pg_list.h"
+#include "types.h"
 #include "utils/relcache.h"
 
 /*
@@ -19,12 +19,12 @@
  */
 typedef struct Identity
 {
-	Oid			index;
-	int			natts;
-	AttrNumber	attnums[INDEX_MAX_KEYS];	/* of the table */
-	Oid			types[INDEX_MAX_KEYS];
-	Oid			eq_operators[INDEX_MAX_KEYS];	/* of the index's opfamily */
-	Oid			collations[INDEX_MAX_KEYS];
+	Oid index;
+	int natts;
+	AttrNumber attnums[INDEX_MAX_KEYS]; /* of the table */
+	Oid types[INDEX_MAX_KEYS];
+	Oid eq_operators[INDEX_MAX_KEYS]; /* of the index's opfamily */
+	Oid collations[INDEX_MAX_KEYS];
 } Identity;
 
 /* NULL (missing_ok) or 55000 with a hint if the relation has none. */
@@ -55,7 +55,7 @@ extern List *relinfo_leaves(Oid target);
 
 /* 64-bit-safe number of blocks of the main fork, now. */
 extern BlockNumber relinfo_blocks(Oid relid);
-extern Oid	relinfo_relfilenode(Oid relid);
+extern Oid relinfo_relfilenode(Oid relid);
 
 /*
  * Rows of one table (of a partitioned one: none) that the latest snapshot sees,

@@ -27,6 +27,6 @@ extern Router *router_create(Relation root, EState *estate);
 extern void router_free(Router *router);
 
 /* The leaf for a row in root's format, or InvalidOid if no partition takes it. */
-extern Oid	router_route(Router *router, TupleTableSlot *slot);
+extern Oid router_route(Router *router, TupleTableSlot *slot);
 
 #endif

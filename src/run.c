@@ -38,18 +38,18 @@ static const struct
 {
 	const char *name;
 	const char *value;
-}			pinned_settings[] = {
+} pinned_settings[] = {
 	{"search_path", "pg_catalog, pg_temp"},
 	{"row_security", "off"},
 	{"session_replication_role", "origin"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
-	{"TimeZone", "UTC"},		/* a day of an instant is the same for all who write */
+	{"TimeZone", "UTC"}, /* a day of an instant is the same for all who write */
 	{"extra_float_digits", "3"},
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
-	{"standard_conforming_strings", "on"},	/* these four: how our SQL is read, and written */
+	{"standard_conforming_strings", "on"}, /* these four: how our SQL is read, and written */
 	{"transform_null_equals", "off"},
 	{"array_nulls", "on"},
 	{"quote_all_identifiers", "off"},
@@ -67,7 +67,7 @@ pin_setting(const char *name, const char *value)
 static void
 pin_settings(void)
 {
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(pinned_settings); i++)
 		pin_setting(pinned_settings[i].name, pinned_settings[i].value);
@@ -99,7 +99,7 @@ run_settle_worker(void)
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
 	};
-	int			i;
+	int i;
 
 	for (i = 0; i < lengthof(settings); i++)
 		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
@@ -108,8 +108,8 @@ run_settle_worker(void)
 static void
 become(Oid userid, int flags)
 {
-	Oid			current;
-	int			sec_context;
+	Oid current;
+	int sec_context;
 
 	GetUserIdAndSecContext(&current, &sec_context);
 	SetUserIdAndSecContext(userid, sec_context | SECURITY_LOCAL_USERID_CHANGE | flags);
@@ -122,12 +122,12 @@ become(Oid userid, int flags)
 Run *
 run_create(int64 migration_id, bool in_session)
 {
-	Run		   *run = palloc0(sizeof(Run));
+	Run *run = palloc0(sizeof(Run));
 
 	run->migration_id = migration_id;
 	run->in_session = in_session;
-	run->scratch = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext step",
-										 ALLOCSET_DEFAULT_SIZES);
+	run->scratch =
+		AllocSetContextCreate(CurrentMemoryContext, "migrate_ext step", ALLOCSET_DEFAULT_SIZES);
 	return run;
 }
 
@@ -268,10 +268,9 @@ void
 run_as_owner(Run *run)
 {
 	if (!OidIsValid(run->m->owner))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("the source of migration \"%s\" has been dropped", run->m->name),
-				 errhint("Call migrate_ext.cancel to end the migration.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("the source of migration \"%s\" has been dropped", run->m->name),
+						errhint("Call migrate_ext.cancel to end the migration.")));
 	if (run->owner_nestlevel == 0)
 		run->owner_nestlevel = NewGUCNestLevel();
 	become(run->m->owner, SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
@@ -317,13 +316,13 @@ run_sleep(Run *run, long ms)
 }
 
 void
-run_report(Run *run, const char *fmt,...)
+run_report(Run *run, const char *fmt, ...)
 {
-	char		text[256];
-	va_list		args;
+	char text[256];
+	va_list args;
 
 	if (run->in_session)
-		return;					/* the CALL is what people should see there */
+		return; /* the CALL is what people should see there */
 	va_start(args, fmt);
 	vsnprintf(text, sizeof(text), fmt, args);
 	va_end(args);

@@ -64,19 +64,19 @@ extern void limit_lock_waits(const Migration *m);
 extern void run_sleep(Run *run, long ms);
 
 /* pgstat_report_activity() and ps title: what a DBA reads */
-extern void run_report(Run *run, const char *fmt,...) pg_attribute_printf(2, 3);
+extern void run_report(Run *run, const char *fmt, ...) pg_attribute_printf(2, 3);
 
 /*
  * Become (userid restricted) outside of a Run, for commands and triggers.
  */
 typedef struct UserSwitch
 {
-	Oid			userid;
-	int			sec_context;
-	int			guc_nestlevel;
+	Oid userid;
+	int sec_context;
+	int guc_nestlevel;
 } UserSwitch;
 
-extern void user_switch_superuser(UserSwitch *save);	/* to touch our tables */
+extern void user_switch_superuser(UserSwitch *save);		/* to touch our tables */
 extern void user_switch_owner(UserSwitch *save, Oid owner); /* + safe GUCs */
 extern void user_switch_back(UserSwitch *save);
 

@@ -8,8 +8,8 @@
 #ifndef MIGRATE_EXT_SQLGEN_H
 #define MIGRATE_EXT_SQLGEN_H
 
-#include "types.h"
 #include "lib/stringinfo.h"
+#include "types.h"
 
 /* schema.table, quoted; error 42P01 if the relation is gone */
 extern char *sql_relation(Oid relid);
@@ -30,10 +30,10 @@ extern char *name_free(const char *base, const char *suffix, Oid schema);
  * Run one statement of DDL or DML through SPI (connects by itself), with the
  * current user; returns the number of rows processed.
  */
-extern uint64 sql_run(const char *fmt,...) pg_attribute_printf(1, 2);
+extern uint64 sql_run(const char *fmt, ...) pg_attribute_printf(1, 2);
 /* One value of one row as text (copied to the caller's context), or NULL. */
-extern char *sql_text(const char *fmt,...) pg_attribute_printf(1, 2);
-extern int64 sql_int64(const char *fmt,...) pg_attribute_printf(1, 2);
+extern char *sql_text(const char *fmt, ...) pg_attribute_printf(1, 2);
+extern int64 sql_int64(const char *fmt, ...) pg_attribute_printf(1, 2);
 
 /* Jsonb helpers: a top-level field as text or NULL; parse */
 extern char *json_field(Jsonb *object, const char *field);

@@ -29,10 +29,18 @@ extern void guard_check(Migration *m);
 /* Of that, only whether the source's columns are still those that the target was made for. */
 extern void guard_check_source(Migration *m);
 
+/*
+ * A number that changes when somebody did to the partitions what escapes
+ * guard_check(), as he put it back: detached and attached one, or (swapped)
+ * disabled a reverse trigger and enabled it always.  New partitions leave it as
+ * it is.
+ */
+extern int64 guard_mark(Migration *m);
+
 /* copy.c: logging -> copying -> indexing */
-extern StepResult copy_begin_step(Run *run);	/* state logging, goal beyond */
-extern StepResult copy_step(Run *run);	/* DONE when all batches are done */
-extern StepResult copy_work(Run *run);	/* one batch; WAIT if none is to be had */
+extern StepResult copy_begin_step(Run *run); /* state logging, goal beyond */
+extern StepResult copy_step(Run *run);		 /* DONE when all batches are done */
+extern StepResult copy_work(Run *run);		 /* one batch; WAIT if none is to be had */
 
 /* index.c: indexing -> catching_up */
 extern StepResult index_step(Run *run);
@@ -60,8 +68,11 @@ struct VerifyCounts;
 
 extern bool verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts);
 
+/* Do its findings still count?  What was clean then is so no more without a trace. */
+extern bool verify_holds(Migration *m);
+
 /* preflight.c: number of problems of severity error; messages appended to *text */
-extern int	preflight_errors(Migration *m, char **text);
+extern int preflight_errors(Migration *m, char **text);
 
 /* swap.c: live <-> swapped.  Step of the leader, when asked for. */
 extern StepResult swap_step(Run *run);

@@ -33,22 +33,23 @@ static const int next_states[NUM_STATES] = {
 };
 
 void
-state_change(Migration *m, MigrationState to, const char *fmt,...)
+state_change(Migration *m, MigrationState to, const char *fmt, ...)
 {
-	Migration  *now = catalog_load(m->id, true);
-	char		message[512];
-	va_list		args;
+	Migration *now = catalog_load(m->id, true);
+	char message[512];
+	va_list args;
 
 	if (now == NULL || now->state != m->state || !(next_states[now->state] & S(to)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" can't go from state %s to %s",
-						m->name, now ? state_name(now->state) : "(gone)", state_name(to))));
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" can't go from state %s to %s", m->name,
+							   now ? state_name(now->state) : "(gone)", state_name(to))));
 
 	va_start(args, fmt);
 	vsnprintf(message, sizeof(message), fmt, args);
 	va_end(args);
 	catalog_save_state(m, to);
-	event_add(m, "state", psprintf("{\"from\": \"%s\", \"to\": \"%s\"}",
-								   state_name(now->state), state_name(to)), "%s", message);
+	event_add(
+		m, "state",
+		psprintf("{\"from\": \"%s\", \"to\": \"%s\"}", state_name(now->state), state_name(to)),
+		"%s", message);
 }

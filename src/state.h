@@ -16,7 +16,7 @@
  * row stands now (it is locked), records an event and NOTIFYs.  Errors with
  * 55000 if another session moved it meanwhile.
  */
-extern void state_change(Migration *m, MigrationState to, const char *fmt,...)
+extern void state_change(Migration *m, MigrationState to, const char *fmt, ...)
 	pg_attribute_printf(3, 4);
 
 #endif

@@ -253,7 +253,7 @@ gate_verified(Run *run)
 
 	run_begin(run);
 	request = swap_request_read(run->m);
-	due = run->m->tainted || (request->verify && run->m->verified_at == 0);
+	due = run->m->tainted || (request->verify && !verify_holds(run->m));
 	if (due)
 		swap_request_tell(run->m, request, "verification", NULL, "comparing both tables");
 	else if (!request->verify && run->m->verified_at == 0)

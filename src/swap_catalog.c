@@ -111,8 +111,9 @@ exchange_index_names(Migration *m, List *changes)
 
 		if (!OidIsValid(pair->target))
 			continue;
-		changes = lappend(changes, rename_relation(pair->source, name_free(pair->def->name,
-																		   ORIGINAL_SUFFIX, schema)));
+		changes =
+			lappend(changes, rename_relation(pair->source,
+											 name_free(pair->def->name, ORIGINAL_SUFFIX, schema)));
 		changes = lappend(changes, rename_relation(pair->target, pair->def->name));
 	}
 	return changes;

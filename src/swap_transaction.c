@@ -99,6 +99,9 @@ check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
 		add_missing(missing, "Rows in the change log have not been carried over yet.");
 	if (!request->accept_failed && failed_row_due(m) > 0)
 		add_missing(missing, "There are rows in migrate_ext.failed_rows.");
+	if (request->verify && m->verified_at != 0 && !verify_holds(m))
+		add_missing(missing, "The partitions or their triggers have been changed since the tables "
+							 "were verified.");
 	if (preflight_errors(m, &text) > 0)
 		add_missing(missing, text);
 }

@@ -465,7 +465,8 @@ entry_of(SyncTable *table, Mirror *mirror, TriggerData *trigger, TupleTableSlot 
 	}
 	identity = mirror_identity(mirror, trigger->tg_relation, slot);
 	if (is_new)
-		failed_row_add(table->migration_id, table->direction, identity, refusal.sqlerrcode, refusal.message);
+		failed_row_add(table->migration_id, table->direction, identity, refusal.sqlerrcode,
+					   refusal.message);
 	else
 		failed_row_remove(table->migration_id, identity);
 	return NULL;

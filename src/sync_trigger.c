@@ -305,6 +305,15 @@ sync_trigger_prepare_reverse(Migration *m)
  * ------------------------------------------------------------------------
  */
 
+/* See sync_trigger.h. */
+TransactionId
+sync_trigger_reverse_xmin(Oid relid)
+{
+	TriggerRow row;
+
+	return read_trigger(relid, REVERSE_TRIGGER_NAME, &row) ? row.xmin : InvalidTransactionId;
+}
+
 static bool
 calls_function(TriggerRow *row, const char *name)
 {

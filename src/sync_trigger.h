@@ -55,6 +55,9 @@ extern bool sync_trigger_is_forward(Relation source);
  */
 extern char *sync_trigger_problem(Migration *m);
 
+/* Which transaction last touched the reverse row trigger of target or leaf; invalid: none. */
+extern TransactionId sync_trigger_reverse_xmin(Oid relid);
+
 /* Drop all of them that are there.  Caller holds AccessExclusiveLock, or gets it. */
 extern void sync_trigger_drop(Migration *m);
 

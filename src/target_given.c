@@ -134,8 +134,7 @@ check_key_collations(Relation source, Oid target)
 
 	for (i = 0; identity != NULL && i < identity->natts; i++)
 	{
-		Form_pg_attribute att =
-			TupleDescAttr(RelationGetDescr(source), identity->attnums[i] - 1);
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(source), identity->attnums[i] - 1);
 		AttrNumber attnum = get_attnum(target, NameStr(att->attname));
 		Oid type;
 		int32 typmod;
@@ -173,17 +172,15 @@ target_check_carried(Relation source, Oid target, const ColumnMap *map)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		if (att->attisdropped ||
-			get_attnum(target, NameStr(att->attname)) != InvalidAttrNumber ||
+		if (att->attisdropped || get_attnum(target, NameStr(att->attname)) != InvalidAttrNumber ||
 			bms_is_member(att->attnum - FirstLowInvalidHeapAttributeNumber, used))
 			continue;
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("table \"%s\" has no column for column \"%s\" of table \"%s\"",
-						get_rel_name(target), NameStr(att->attname),
-						RelationGetRelationName(source)),
-				 errdetail("Its values would be lost by the swap."),
-				 errhint("Add a column of that name, or use it in an expression of "
-						 "options.columns.")));
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+						errmsg("table \"%s\" has no column for column \"%s\" of table \"%s\"",
+							   get_rel_name(target), NameStr(att->attname),
+							   RelationGetRelationName(source)),
+						errdetail("Its values would be lost by the swap."),
+						errhint("Add a column of that name, or use it in an expression of "
+								"options.columns.")));
 	}
 }

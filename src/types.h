@@ -25,15 +25,15 @@
  */
 typedef enum MigrationState
 {
-	STATE_CREATED,				/* -> logging, cancelled */
-	STATE_LOGGING,				/* -> copying, logging (restart), cancelled */
-	STATE_COPYING,				/* -> indexing, logging (restart), cancelled */
-	STATE_INDEXING,				/* -> catching_up, logging (restart), cancelled */
-	STATE_CATCHING_UP,			/* -> live, logging (restart), cancelled */
-	STATE_LIVE,					/* -> swapped, logging (restart), cancelled */
-	STATE_SWAPPED,				/* -> live (undo), completed */
-	STATE_COMPLETED,			/* the end */
-	STATE_CANCELLED				/* the other end */
+	STATE_CREATED,	   /* -> logging, cancelled */
+	STATE_LOGGING,	   /* -> copying, logging (restart), cancelled */
+	STATE_COPYING,	   /* -> indexing, logging (restart), cancelled */
+	STATE_INDEXING,	   /* -> catching_up, logging (restart), cancelled */
+	STATE_CATCHING_UP, /* -> live, logging (restart), cancelled */
+	STATE_LIVE,		   /* -> swapped, logging (restart), cancelled */
+	STATE_SWAPPED,	   /* -> live (undo), completed */
+	STATE_COMPLETED,   /* the end */
+	STATE_CANCELLED	   /* the other end */
 } MigrationState;
 
 #define NUM_STATES (STATE_CANCELLED + 1)
@@ -48,9 +48,9 @@ typedef enum Direction
 /* What one call of a stage's step came to. */
 typedef enum StepResult
 {
-	STEP_MORE,					/* call again at once */
-	STEP_WAIT,					/* nothing to do now: sleep, then call again */
-	STEP_DONE					/* the state has been left */
+	STEP_MORE, /* call again at once */
+	STEP_WAIT, /* nothing to do now: sleep, then call again */
+	STEP_DONE  /* the state has been left */
 } StepResult;
 
 /*
@@ -59,46 +59,46 @@ typedef enum StepResult
  */
 typedef struct Migration
 {
-	int64		id;
-	char	   *name;
-	char	   *kind;			/* "partition" or "key" */
-	char	   *schema_name;	/* of the source when the migration was made */
-	char	   *table_name;		/* the name the application knows */
-	Oid			source;			/* the table the application used at first;
+	int64 id;
+	char *name;
+	char *kind;		   /* "partition" or "key" */
+	char *schema_name; /* of the source when the migration was made */
+	char *table_name;  /* the name the application knows */
+	Oid source;		   /* the table the application used at first;
 								 * the original, after the swap */
-	Oid			target;
-	Oid			log;			/* change log, InvalidOid before logging */
-	Oid			owner;			/* the source's owner, read anew at each load;
+	Oid target;
+	Oid log;   /* change log, InvalidOid before logging */
+	Oid owner; /* the source's owner, read anew at each load;
 								 * InvalidOid if the source is gone */
 	MigrationState state;
 	MigrationState goal;
-	bool		paused;
-	char	   *pause_reason;	/* or NULL */
-	char	   *last_error;		/* or NULL */
-	Jsonb	   *options;		/* as given to partition_by_* */
-	Jsonb	   *settings;		/* as given to configure() */
-	Jsonb	   *request;		/* what finalize, undo, complete asked; or NULL */
-	Jsonb	   *definition;		/* the normalized request that made it */
-	bool		made_target;	/* ours to drop when cancelled */
-	int32		epoch;			/* raised when the copy starts over */
-	FullTransactionId horizon;	/* invalid before logging */
-	BlockNumber end_block;		/* the copy reads blocks below this one */
-	Oid			relfilenode;	/* the source's, when the horizon was taken */
-	Oid			trigger_oid;	/* sync trigger on the source */
-	TransactionId trigger_xmin; /* of its pg_trigger row, as we left it */
-	char	   *source_shape;	/* relinfo_shape() when it was made */
-	char	   *target_shape;	/* relinfo_shape() plus leaf set */
-	FullTransactionId stable_xid;	/* last transaction of ours that wrote the
+	bool paused;
+	char *pause_reason;			  /* or NULL */
+	char *last_error;			  /* or NULL */
+	Jsonb *options;				  /* as given to partition_by_* */
+	Jsonb *settings;			  /* as given to configure() */
+	Jsonb *request;				  /* what finalize, undo, complete asked; or NULL */
+	Jsonb *definition;			  /* the normalized request that made it */
+	bool made_target;			  /* ours to drop when cancelled */
+	int32 epoch;				  /* raised when the copy starts over */
+	FullTransactionId horizon;	  /* invalid before logging */
+	BlockNumber end_block;		  /* the copy reads blocks below this one */
+	Oid relfilenode;			  /* the source's, when the horizon was taken */
+	Oid trigger_oid;			  /* sync trigger on the source */
+	TransactionId trigger_xmin;	  /* of its pg_trigger row, as we left it */
+	char *source_shape;			  /* relinfo_shape() when it was made */
+	char *target_shape;			  /* relinfo_shape() plus leaf set */
+	FullTransactionId stable_xid; /* last transaction of ours that wrote the
 									 * target outside a writer's transaction:
 									 * snapshots that do not see it must be
 									 * gone before a swap */
-	TimestampTz live_at;		/* 0 if not yet */
+	TimestampTz live_at;		  /* 0 if not yet */
 	TimestampTz swapped_at;
-	TimestampTz analyzed_at;	/* the target's statistics, since live */
-	TimestampTz verified_at;	/* last complete clean verification since live */
-	bool		tainted;		/* the sync trigger was tampered with: nothing
+	TimestampTz analyzed_at; /* the target's statistics, since live */
+	TimestampTz verified_at; /* last complete clean verification since live */
+	bool tainted;			 /* the sync trigger was tampered with: nothing
 								 * counts until a clean verification */
-	bool		needs_mending;	/* and it has not been put right yet */
+	bool needs_mending;		 /* and it has not been put right yet */
 } Migration;
 
 /*
@@ -107,23 +107,23 @@ typedef struct Migration
  */
 typedef struct Run
 {
-	int64		migration_id;
-	bool		in_session;		/* transactions end by SPI_commit */
-	bool		in_transaction; /* between run_begin and run_commit */
-	int64		lease;			/* this process's, see batch.h */
-	MemoryContext scratch;		/* reset at the end of every step */
-	Migration  *m;				/* as of the current transaction's start */
-	Oid			save_userid;	/* run_begin .. run_commit */
-	int			save_sec_context;
-	int			guc_nestlevel;
-	int			owner_nestlevel;	/* run_as_owner .. run_as_self, or 0 */
+	int64 migration_id;
+	bool in_session;	   /* transactions end by SPI_commit */
+	bool in_transaction;   /* between run_begin and run_commit */
+	int64 lease;		   /* this process's, see batch.h */
+	MemoryContext scratch; /* reset at the end of every step */
+	Migration *m;		   /* as of the current transaction's start */
+	Oid save_userid;	   /* run_begin .. run_commit */
+	int save_sec_context;
+	int guc_nestlevel;
+	int owner_nestlevel; /* run_as_owner .. run_as_self, or 0 */
 
 	/* what the last step saw, for the loop around it; see phases.c */
 	MigrationState seen_state;
 	MigrationState seen_goal;
-	bool		seen_paused;
-	bool		gone;			/* the migration, or the whole extension, is */
-	int			errors;			/* in a row, for the back-off */
+	bool seen_paused;
+	bool gone;	/* the migration, or the whole extension, is */
+	int errors; /* in a row, for the back-off */
 } Run;
 
 #endif

@@ -83,6 +83,7 @@ typedef struct Verification
 	FullTransactionId stable_xid;
 	TransactionId trigger_xmin;
 	bool needs_mending;
+	int64 mark;
 
 	/* where it is */
 	char *low; /* SQL text of the bound, NULL before the first range */
@@ -516,7 +517,8 @@ still_same(Verification *v, Migration *m)
 {
 	return m != NULL && m->state == v->state && m->epoch == v->epoch &&
 		   FullTransactionIdEquals(m->stable_xid, v->stable_xid) &&
-		   m->trigger_xmin == v->trigger_xmin && !m->needs_mending && !v->needs_mending;
+		   m->trigger_xmin == v->trigger_xmin && !m->needs_mending && !v->needs_mending &&
+		   guard_mark(m) == v->mark;
 }
 
 static void
@@ -527,6 +529,7 @@ remember(Verification *v, Migration *m)
 	v->stable_xid = m->stable_xid;
 	v->trigger_xmin = m->trigger_xmin;
 	v->needs_mending = m->needs_mending;
+	v->mark = guard_mark(m);
 }
 
 /* 55000 if this isn't, or is no longer, what the caller asked to verify. */
@@ -643,15 +646,17 @@ record(Run *run, Verification *v, bool complete)
 	VerifyCounts *counts = v->counts;
 	bool clean = counts->missing == 0 && counts->extra == 0 && counts->different == 0 &&
 				 counts->stale_key == 0;
+	bool holds;
 
 	run_begin(run);
 	if (run->m != NULL)
 	{
+		holds = clean && complete && still_same(v, run->m);
 		counts->failed = failed_row_count(run->m->id);
-		verification_add(run->m->id, counts, complete);
+		verification_add(run->m->id, counts, complete, holds ? &v->mark : NULL);
 		if (!clean)
 			catalog_save_verified(run->m, false); /* whatever an earlier one found */
-		else if (complete && still_same(v, run->m))
+		else if (holds)
 			catalog_save_verified(run->m, true);
 		event_add(run->m, "verified",
 				  psprintf("{\"complete\": %s, \"checked\": " INT64_FORMAT
@@ -696,4 +701,11 @@ verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 	record(run, &v, v.last);
 	MemoryContextDelete(v.context);
 	return v.last;
+}
+
+/* See stages.h. */
+bool
+verify_holds(Migration *m)
+{
+	return m->verified_at != 0 && verification_has_mark(m->id, guard_mark(m));
 }

@@ -62,10 +62,10 @@
 
 typedef struct WorkerArgs
 {
-	Oid			database;
-	int64		migration_id;
-	TransactionId wait_for;		/* the registering transaction */
-	bool		leader;
+	Oid database;
+	int64 migration_id;
+	TransactionId wait_for; /* the registering transaction */
+	bool leader;
 } WorkerArgs;
 
 extern PGDLLEXPORT void migrate_ext_worker_main(Datum arg);
@@ -77,8 +77,10 @@ register_worker(int64 migration_id, const char *name, bool leader, TransactionId
 				BackgroundWorkerHandle **handle)
 {
 	BackgroundWorker worker = {0};
-	WorkerArgs	args = {.database = MyDatabaseId,.migration_id = migration_id,
-		.wait_for = wait_for,.leader = leader};
+	WorkerArgs args = {.database = MyDatabaseId,
+					   .migration_id = migration_id,
+					   .wait_for = wait_for,
+					   .leader = leader};
 
 	StaticAssertStmt(sizeof(WorkerArgs) <= BGW_EXTRALEN, "arguments must fit");
 	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
@@ -101,18 +103,18 @@ worker_start_leader(int64 migration_id, const char *name, TransactionId wait_for
 }
 
 /* Leaders to wake when the current transaction commits. */
-static int	wake_pids[16];
-static int	wake_count = 0;
+static int wake_pids[16];
+static int wake_count = 0;
 
 static void
 wake_at_commit(XactEvent event, void *arg)
 {
-	int			i;
+	int i;
 
 	if (event == XACT_EVENT_COMMIT)
 		for (i = 0; i < wake_count; i++)
 		{
-			PGPROC	   *proc = BackendPidGetProc(wake_pids[i]);
+			PGPROC *proc = BackendPidGetProc(wake_pids[i]);
 
 			if (proc)
 				SetLatch(&proc->procLatch);
@@ -125,7 +127,7 @@ bool
 worker_wake(Migration *m)
 {
 	static bool registered = false;
-	int			pid = leader_pid(m->id);
+	int pid = leader_pid(m->id);
 
 	if (pid == 0)
 		return worker_start_leader(m->id, m->name, GetTopTransactionIdIfAny());
@@ -146,15 +148,19 @@ worker_wake_or_warn(Migration *m)
 	if (worker_wake(m))
 		return;
 	event_add(m, "no_worker", NULL, "no background worker slot is free");
-	ereport(WARNING,
-			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-			 errmsg("no background worker slot is free for migration \"%s\"", m->name),
-			 errdetail("The request is recorded; nothing is done until a worker or a session takes it up."),
-			 m->state < STATE_LIVE ?
-			 errhint("Raise max_worker_processes (now %d) and restart, or do the work in a session: CALL migrate_ext.run(%s).",
-					 max_worker_processes, quote_literal_cstr(m->name)) :
-			 errhint("Raise max_worker_processes (now %d) and restart. CALLs of finalize, undo and complete do without a worker.",
-					 max_worker_processes)));
+	ereport(
+		WARNING,
+		(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+		 errmsg("no background worker slot is free for migration \"%s\"", m->name),
+		 errdetail(
+			 "The request is recorded; nothing is done until a worker or a session takes it up."),
+		 m->state < STATE_LIVE
+			 ? errhint(
+				   "Raise max_worker_processes (now %d) and restart, or do the work in a session: CALL migrate_ext.run(%s).",
+				   max_worker_processes, quote_literal_cstr(m->name))
+			 : errhint(
+				   "Raise max_worker_processes (now %d) and restart. CALLs of finalize, undo and complete do without a worker.",
+				   max_worker_processes)));
 }
 
 /* ---- the workers ---- */
@@ -163,7 +169,7 @@ worker_wake_or_warn(Migration *m)
 static bool
 extension_exists(void)
 {
-	bool		exists;
+	bool exists;
 
 	StartTransactionCommand();
 	exists = OidIsValid(get_extension_oid("migrate_ext", true));
@@ -200,13 +206,13 @@ sleep_after(Run *run, ErrorData *error, long ms)
 static Migration *
 first_lacking(int64 last)
 {
-	ListCell   *lc;
-	List	   *ids = catalog_unfinished();
+	ListCell *lc;
+	List *ids = catalog_unfinished();
 
-	foreach(lc, ids)
+	foreach (lc, ids)
 	{
-		int64		id = *(int64 *) lfirst(lc);
-		Migration  *m;
+		int64 id = *(int64 *) lfirst(lc);
+		Migration *m;
 
 		if (id == last || leader_pid(id) != 0 || !event_lacks_worker(id))
 			continue;
@@ -221,7 +227,7 @@ first_lacking(int64 last)
 static void
 start_lacking(Run *run)
 {
-	Migration  *m;
+	Migration *m;
 
 	run_begin(run);
 	m = first_lacking(run->migration_id);
@@ -244,15 +250,14 @@ typedef struct Helpers
 static int
 ensure_helpers(Run *run, Helpers *helpers, const char *name, int wanted)
 {
-	int			running = 0;
-	int			i;
+	int running = 0;
+	int i;
 
 	for (i = 0; i < Min(wanted, MAX_HELPERS); i++)
 	{
-		pid_t		pid;
+		pid_t pid;
 
-		if (helpers->handle[i] &&
-			GetBackgroundWorkerPid(helpers->handle[i], &pid) == BGWH_STOPPED)
+		if (helpers->handle[i] && GetBackgroundWorkerPid(helpers->handle[i], &pid) == BGWH_STOPPED)
 		{
 			pfree(helpers->handle[i]);
 			helpers->handle[i] = NULL;
@@ -275,7 +280,7 @@ ensure_helpers(Run *run, Helpers *helpers, const char *name, int wanted)
 static int
 helpers_wanted(Run *run, char **name)
 {
-	int			wanted = 0;
+	int wanted = 0;
 
 	run_begin(run);
 	if (run->m)
@@ -291,9 +296,9 @@ helpers_wanted(Run *run, char **name)
 static void
 share_work(Run *run, Helpers *helpers)
 {
-	ErrorData  *error = NULL;
-	char	   *name = NULL;
-	int			wanted = helpers_wanted(run, &name);
+	ErrorData *error = NULL;
+	char *name = NULL;
+	int wanted = helpers_wanted(run, &name);
 
 	if (wanted > 0 && ensure_helpers(run, helpers, name, wanted) > 0)
 	{
@@ -308,19 +313,19 @@ static bool
 finished(Run *run)
 {
 	return run->gone || run->seen_state >= STATE_COMPLETED ||
-		(run->seen_state == STATE_CREATED && run->seen_goal == STATE_CREATED);
+		   (run->seen_state == STATE_CREATED && run->seen_goal == STATE_CREATED);
 }
 
 static void
 leader_loop(Run *run)
 {
-	Helpers		helpers = {0};
+	Helpers helpers = {0};
 	TimestampTz looked = GetCurrentTimestamp();
 
 	for (;;)
 	{
-		ErrorData  *error;
-		StepResult	result = phase_step(run, &error);
+		ErrorData *error;
+		StepResult result = phase_step(run, &error);
 
 		if (result != STEP_DONE || run->gone)
 		{
@@ -349,14 +354,14 @@ leader_loop(Run *run)
 static bool
 helper_wanted(Run *run)
 {
-	bool		wanted = false;
+	bool wanted = false;
 
 	run_begin(run);
 	if (run->m)
 	{
 		run->seen_state = run->m->state;
 		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED &&
-			phase_has_work(run->m->state) && leader_pid(run->m->id) != 0;
+				 phase_has_work(run->m->state) && leader_pid(run->m->id) != 0;
 	}
 	run_commit(run);
 	return wanted;
@@ -365,11 +370,11 @@ helper_wanted(Run *run)
 static void
 helper_loop(Run *run)
 {
-	int			idle = 0;
+	int idle = 0;
 
 	while (idle < HELPER_IDLE_LIMIT && helper_wanted(run))
 	{
-		ErrorData  *error;
+		ErrorData *error;
 
 		if (phase_work(run, &error) == STEP_WAIT)
 		{
@@ -394,8 +399,8 @@ helper_loop(Run *run)
 static bool
 take_next(WorkerArgs *args)
 {
-	Migration  *m;
-	bool		found;
+	Migration *m;
+	bool found;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -411,7 +416,7 @@ take_next(WorkerArgs *args)
 static void
 work(WorkerArgs *args)
 {
-	Run		   *run = run_create(args->migration_id, false);
+	Run *run = run_create(args->migration_id, false);
 
 	run_begin(run);
 	if (run->m == NULL)
@@ -437,7 +442,7 @@ work(WorkerArgs *args)
 void
 migrate_ext_worker_main(Datum arg)
 {
-	WorkerArgs	args;
+	WorkerArgs args;
 
 	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
 	pqsignal(SIGTERM, die);

@@ -113,8 +113,10 @@ CREATE TABLE migrate_ext.verification (
     different   bigint NOT NULL,
     skipped     bigint NOT NULL,
     failed      bigint NOT NULL,
-    stale_key   bigint NOT NULL
+    stale_key   bigint NOT NULL,
+    mark        bigint
 );
+COMMENT ON COLUMN migrate_ext.verification.mark IS 'of a clean one: guard_mark() of the partitions, as they were compared';
 COMMENT ON TABLE migrate_ext.verification IS 'results of comparing both tables';
 
 CREATE TABLE migrate_ext.swap_log (

@@ -67,9 +67,10 @@ AS $$
     -- privileges that the other table does not have
     SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
                || ' on ' || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ') || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s', pg_catalog.string_agg(g.privilege_type, ', '), back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
+           pg_catalog.format('GRANT %s ON %s TO %s%s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type), back::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
+                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
     FROM (SELECT a.grantee, a.privilege_type, a.is_grantable
           FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
           WHERE c.oid = front AND a.grantee <> c.relowner
@@ -77,17 +78,18 @@ AS $$
           SELECT a.grantee, a.privilege_type, a.is_grantable
           FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
           WHERE c.oid = back) g
-    GROUP BY g.grantee
+    GROUP BY g.grantee, g.is_grantable
 
     UNION ALL
     SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
                || ' on column ' || pg_catalog.quote_ident(g.attname) || ' of '
                || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ') || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s',
+           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
+           pg_catalog.format('GRANT %s ON %s TO %s%s',
                              pg_catalog.string_agg(pg_catalog.format('%s (%I)', g.privilege_type, g.attname), ', '),
                              back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
+                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
     FROM (SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
           FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
           WHERE att.attrelid = front AND att.attnum > 0 AND NOT att.attisdropped
@@ -95,7 +97,7 @@ AS $$
           SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
           FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
           WHERE att.attrelid = back AND att.attnum > 0 AND NOT att.attisdropped) g
-    GROUP BY g.grantee, g.attname
+    GROUP BY g.grantee, g.attname, g.is_grantable
 
     UNION ALL
     -- what stands in the table's own row
@@ -212,12 +214,19 @@ AS $$
           ON p.partrelid = m.target OR p.partrelid IN (SELECT relation FROM migrate_ext.partitions_of(m.target))
         JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])
     ), keys AS (
-        SELECT i.indexrelid, pg_catalog.array_agg(a.attname) AS columns
+        -- names: as relinfo_identity() finds what names a row
+        SELECT i.indexrelid, c.columns, c.attnames,
+               i.indisprimary AND i.indimmediate
+               OR i.indisreplident AND NOT EXISTS (SELECT FROM pg_catalog.pg_index p
+                                                   WHERE p.indrelid = m.source AND p.indisprimary AND p.indimmediate) AS names
         FROM m
         JOIN pg_catalog.pg_index i ON i.indrelid = m.source AND i.indisunique
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])
+        CROSS JOIN LATERAL (
+            SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, n, true), ', ' ORDER BY n) AS columns,
+                   COALESCE(pg_catalog.array_agg(a.attname) FILTER (WHERE a.attname IS NOT NULL), '{}') AS attnames
+            FROM pg_catalog.generate_series(1, i.indnkeyatts) n
+            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n - 1] AND a.attnum > 0) c
         WHERE m.state <> 'completed'
-        GROUP BY i.indexrelid
     )
     SELECT 'error', 'failed_rows',
            pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row' ELSE ' rows' END || ' could not be carried over',
@@ -250,12 +259,16 @@ AS $$
 
     UNION ALL
     SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, k.indexrelid, 0),
-           pg_catalog.format('is unique on (%s); on the partitioned table, only together with (%s): ON CONFLICT (%1$s) fails there, and a value may stand in two partitions once the migration is completed',
-                             pg_catalog.array_to_string(k.columns, ', '),
-                             (SELECT pg_catalog.string_agg(key.attname, ', ') FROM key WHERE key.attname <> ALL (k.columns))),
-           'look for ON CONFLICT in the application; until migrate_ext.complete the original goes on refusing duplicates'
+           pg_catalog.format('is unique on (%s); on the partitioned table, only together with (%s): ON CONFLICT (%1$s) fails there, and a value may stand in two partitions%3$s',
+                             k.columns,
+                             (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(key.attname), ', ' ORDER BY key.attname)
+                              FROM key WHERE key.attname <> ALL (k.attnames)),
+                             CASE WHEN k.names THEN ' once the migration is completed' ELSE '' END),
+           'look for ON CONFLICT in the application; '
+               || CASE WHEN k.names THEN 'until migrate_ext.complete the original goes on refusing duplicates'
+                       ELSE 'duplicates are not refused after the swap, but keep undo back while they are there' END
     FROM keys k
-    WHERE EXISTS (SELECT FROM key WHERE key.attname <> ALL (k.columns))
+    WHERE EXISTS (SELECT FROM key WHERE key.attname <> ALL (k.attnames))
 
     UNION ALL
     SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.source::text,
@@ -286,6 +299,17 @@ AS $$
     JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attname = c.name AND NOT a.attisdropped
     WHERE NOT COALESCE(m.options->'reverse_columns' ? c.name, false)
     GROUP BY m.name
+
+    UNION ALL
+    SELECT 'warning', 'column ' || pg_catalog.quote_ident(t.attname) || ' of ' || m.target::text,
+           'has no counterpart in the source: what the application writes there after the swap is not carried back, and after an undo keeps finalize from swapping forth again',
+           'none, if you may want to undo'
+    FROM m
+    JOIN pg_catalog.pg_attribute t ON t.attrelid = m.target AND t.attnum > 0 AND NOT t.attisdropped AND t.attgenerated = ''
+    WHERE m.state NOT IN ('completed', 'cancelled')
+      AND NOT COALESCE(m.options->'columns' ? t.attname, false)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute s
+                      WHERE s.attrelid = m.source AND s.attname = t.attname AND NOT s.attisdropped)
 
     UNION ALL
     -- the list of columns as SELECT * gives it
@@ -336,6 +360,26 @@ AS $$
     JOIN pg_catalog.pg_replication_slots s ON s.xmin IS NOT NULL
     WHERE m.state IN ('live', 'swapped')
       AND pg_catalog.age(s.xmin) >= pg_catalog.age(m.stable_xid::pg_catalog.xid)
+
+    UNION ALL
+    -- as default privileges may give them to any new table
+    SELECT 'warning', 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
+               || ' on ' || g.back::pg_catalog.regclass,
+           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' come into force with the swap: on '
+               || g.front::pg_catalog.regclass || ' they are not granted',
+           pg_catalog.format('REVOKE %s ON %s FROM %s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type),
+                             g.back::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+    FROM (SELECT t.front, t.back, a.grantee, a.privilege_type
+          FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front,
+                       CASE WHEN m.state = 'swapped' THEN m.source ELSE m.target END AS back
+                FROM m WHERE m.state NOT IN ('completed', 'cancelled')) t
+          JOIN pg_catalog.pg_class b ON b.oid = t.back
+          CROSS JOIN LATERAL pg_catalog.aclexplode(b.relacl) a
+          WHERE a.grantee <> b.relowner
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class f, pg_catalog.aclexplode(f.relacl) o
+                            WHERE f.oid = t.front AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
+    GROUP BY g.front, g.back, g.grantee
 
     UNION ALL
     SELECT 'warning', 'table ' || m.source, 'has storage parameters that not all partitions have: '

@@ -254,7 +254,6 @@ sub owners_migrations
 
 	life('app_member', 'app_group', 'by_hash', "migrate_ext.partition_by_hash('app.by_hash', 'k', 3)");
 	life('app_member', 'app_group', 'by_month', "migrate_ext.partition_by_range('app.by_month', 'at', '1 month'::interval)");
-	life('app_owner', 'app_owner', 'by_list', "migrate_ext.partition_by_list('app.by_list', 'k')");
 	life('app_owner', 'app_owner', 'by_day', "migrate_ext.partition_by_range('app.by_day', 'day', '40 days', '2024-01-01', '2024-05-01')");
 
 	# in the session itself, without a worker; swap and unswap in a transaction
