@@ -18,13 +18,18 @@
  */
 #include "postgres.h"
 
+#include <sys/stat.h>
+
 #include "access/xact.h"
+#include "catalog/pg_tablespace_d.h"
 #include "commands/extension.h"
+#include "common/relpath.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/bgworker.h"
 #include "postmaster/interrupt.h"
+#include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
@@ -439,6 +444,33 @@ work(WorkerArgs *args)
 	lease_release(run);
 }
 
+/*
+ * Is the database still there?  One may be dropped by force, and to connect to it
+ * then is FATAL: postmaster would start us again every second, for ever.  No
+ * catalog can be read before that, but a database has a folder in one tablespace
+ * or another.
+ */
+static bool
+database_exists(Oid database)
+{
+	struct stat st;
+	DIR *dir;
+	struct dirent *entry;
+	bool exists = stat(GetDatabasePath(database, DEFAULTTABLESPACE_OID), &st) == 0;
+
+	if (exists)
+		return true;
+	dir = AllocateDir("pg_tblspc");
+	while (!exists && (entry = ReadDir(dir, "pg_tblspc")) != NULL)
+	{
+		Oid tablespace = (Oid) strtoul(entry->d_name, NULL, 10);
+
+		exists = OidIsValid(tablespace) && stat(GetDatabasePath(database, tablespace), &st) == 0;
+	}
+	FreeDir(dir);
+	return exists;
+}
+
 void
 migrate_ext_worker_main(Datum arg)
 {
@@ -448,6 +480,9 @@ migrate_ext_worker_main(Datum arg)
 	pqsignal(SIGTERM, die);
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
+
+	if (!database_exists(args.database))
+		proc_exit(0);
 
 	/* as superuser: a NOLOGIN owner could not connect; see run.c for whose rights count */
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);

@@ -594,7 +594,8 @@ sub every_request
 		"SELECT migrate_ext.partition_by_range('$table', 'k', 10)",
 		"SELECT migrate_ext.partition_by_range('$table', 'k', '10')",
 		"SELECT migrate_ext.create_migration('$table', 'app.own_new')",
-		"SELECT * FROM migrate_ext.preview('$table', 'k', 2)");
+		"SELECT * FROM migrate_ext.preview('$table', 'k', 2)",
+		"SELECT migrate_ext.add_sharding_key('$table', 'added', 'bigint')");
 }
 
 # No function of the interface may be left out of the lists.
@@ -602,7 +603,7 @@ sub all_calls_listed
 {
 	my @listed = map { /migrate_ext\.(\w+)\(/ } every_call('x'), every_request('x');
 	my %seen = map { $_ => 1 } @listed, qw(sync_log sync_write_through sync_reverse sync_truncate sync_reverse_truncate
-	  log_entries default_rows leader workers);
+	  fill_key derive_key log_entries default_rows leader workers);
 	my @missing = grep { !$seen{$_} } split /\n/, sql(<<~'SQL');
 		SELECT DISTINCT proname FROM pg_proc
 		WHERE pronamespace = 'migrate_ext'::regnamespace AND has_function_privilege('stranger', oid, 'EXECUTE')

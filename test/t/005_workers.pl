@@ -1,0 +1,518 @@
+# Workers: what they are called, how they share the work, when they begin and when they are gone; what a
+# pause, a kill, a full house, a dropped extension, table or database and a standby do to them.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MigrateTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+# A pause may take so long to be obeyed, on a machine that has other things to do as well.
+my $PAUSE_S = 1.5;
+
+my $node;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# The errors and warnings of a statement that may fail.
+sub errors
+{
+	my ($sql) = @_;
+	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return $err;
+}
+
+# Four rows a block, so that there are batches to share.
+sub make_table
+{
+	my ($table, $rows) = @_;
+	sql(<<~SQL);
+		CREATE TABLE $table (id int PRIMARY KEY, k int NOT NULL, v int NOT NULL, pad text NOT NULL);
+		ALTER TABLE $table ALTER pad SET STORAGE PLAIN;
+		INSERT INTO $table SELECT g, g % 7, g, repeat('x', 1900) FROM generate_series(1, $rows) AS g;
+		CREATE INDEX ON $table (v);
+		SQL
+	return;
+}
+
+sub make_migration
+{
+	my ($table, $rows) = @_;
+	make_table($table, $rows);
+	sql("SELECT migrate_ext.partition_by_hash('$table', 'k', 3)");
+	return;
+}
+
+# One whose rows take as long to convert as the table "pace" says.
+sub make_slow_migration
+{
+	my ($table, $rows) = @_;
+	make_table($table, $rows);
+	sql(<<~SQL);
+		CREATE TABLE ${table}_parts (id int NOT NULL, k int NOT NULL, v int NOT NULL, pad text NOT NULL) PARTITION BY HASH (k);
+		CREATE TABLE ${table}_parts_0 PARTITION OF ${table}_parts FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+		CREATE TABLE ${table}_parts_1 PARTITION OF ${table}_parts FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+		SELECT migrate_ext.create_migration('$table', '${table}_parts',
+			options => '{"columns": {"v": "public.slowly(s.v)"}, "reverse_columns": {"v": "s.v"}}');
+		SQL
+	return;
+}
+
+sub pace
+{
+	my ($ms) = @_;
+	sql("UPDATE pace SET ms = $ms");
+	return;
+}
+
+sub workers_of
+{
+	my ($migration, $type) = @_;
+	return "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'migrate_ext $migration' AND backend_type LIKE 'migrate_ext $type'";
+}
+
+sub no_workers_ok
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	return ok(poll_query($node, "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'", '0'), $name);
+}
+
+sub live_and_equal_ok
+{
+	my ($table, $target) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	wait_live($node, $table);
+	return is(rows_that_differ($node, $table, $target // "${table}_new"), '0', "$table: live, and both tables are equal");
+}
+
+# The source as if there had never been a migration.
+sub plain_ok
+{
+	my ($table, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	is(sql("SELECT count(*) FROM pg_trigger WHERE tgrelid = '$table'::regclass"), '0', "$name: no trigger is left");
+	is(errors("INSERT INTO $table VALUES (-1, 1, 1, 'x'); UPDATE $table SET k = k + 1 WHERE id = -1; DELETE FROM $table WHERE id = -1;"),
+		'', "$name: the table can be written");
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# At work
+
+sub names_and_sharing
+{
+	make_migration('shared', 4000);
+	sql("SELECT migrate_ext.configure('shared', 'workers', '3')");
+	my $point = hold_point($node, 'copy_before_commit');
+	sql("SELECT migrate_ext.start('shared')");
+	wait_point($point, 3) or die 'nobody copies';
+
+	is( sql("SELECT string_agg(backend_type || ', ' || application_name, '; ' ORDER BY backend_type) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'"),
+		join('; ', ('migrate_ext helper, migrate_ext shared') x 3, 'migrate_ext leader, migrate_ext shared'),
+		'a leader and three helpers, by their names');
+	like(sql("SELECT string_agg(query, '|') FROM pg_stat_activity WHERE backend_type = 'migrate_ext helper'"),
+		qr/^(copying blocks \d+ to \d+ of \d+\|?){3}$/, 'each tells what it is at');
+	is(sql("SELECT query FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader'"), 'copying, by 3 helpers', 'the leader does, too');
+	is( sql("SELECT count(DISTINCT b.pid), count(DISTINCT a.pid) FROM migrate_ext.batches b LEFT JOIN pg_stat_activity a
+			ON a.pid = b.pid AND a.backend_type = 'migrate_ext helper' WHERE migration = 'shared' AND b.state = 'running'"),
+		'3|3', 'three processes are at three batches of one table');
+	is(sql("SELECT workers, waiting_for IS NULL FROM migrate_ext.progress WHERE migration = 'shared'"), '4|t', 'progress tells how many');
+
+	# all of them die in the middle of it
+	my @before = split /\n/, sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%' ORDER BY 1");
+	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'");
+	ok(poll_query($node, 'SELECT count(*) FROM pg_stat_activity WHERE pid IN (' . join(', ', @before) . ')', '0'), 'they are terminated');
+	release_point($point);
+	live_and_equal_ok('shared');
+	cmp_ok(sql("SELECT max(attempts) FROM migrate_ext.batch"), '>', 1, 'batches of the dead were taken over');
+	is(sql("SELECT sum(rows) FROM migrate_ext.batches WHERE migration = 'shared' AND first_block IS NOT NULL"), '4000', 'each row was copied once');
+
+	# one helper, then the leader, while it goes on
+	pace(1);
+	make_slow_migration('hunted', 4000);
+	sql("SELECT migrate_ext.start('hunted')");
+	for my $type ('helper', 'leader', 'helper', 'leader')
+	{
+		poll_query($node, "SELECT count(*) >= 1 FROM (" . workers_of('hunted', $type) . ' HAVING count(*) > 0) AS w')
+		  or die "no $type";
+		sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'migrate_ext hunted'
+			AND backend_type = 'migrate_ext $type' LIMIT 1");
+	}
+	is(migration_state($node, 'hunted'), 'copying', 'killed while copying');
+	pace(0);
+	live_and_equal_ok('hunted', 'hunted_parts');
+	is(sql("SELECT sum(rows) FROM migrate_ext.batches WHERE migration = 'hunted' AND first_block IS NOT NULL"), '4000', 'each row was copied once');
+	is(sql("SELECT migration FROM migrate_ext.migrations WHERE last_error IS NOT NULL"), '', 'and nobody calls it an error');
+
+	# and whoever is idle
+	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'");
+	ok(poll_query($node, workers_of('shared', 'leader'), '1'), 'an idle leader comes back');
+	sql("CALL migrate_ext.cancel('$_')") for qw(shared hunted);
+	no_workers_ok('no work, no workers');
+	return;
+}
+
+sub pause_and_cancel
+{
+	pace(1);
+	make_slow_migration('slow', 8000);
+	sql("SELECT migrate_ext.start('slow')");
+	poll_query($node, "SELECT count(*) > 4 FROM migrate_ext.batches WHERE migration = 'slow' AND state = 'done'");
+	my $began = time;
+	sql("SELECT migrate_ext.pause('slow', 'lunch')");
+	ok(poll_query($node, "SELECT count(*) FROM migrate_ext.batches WHERE migration = 'slow' AND state = 'running'", '0'), 'a pause while copying');
+	cmp_ok(time - $began, '<', $PAUSE_S, 'takes effect within a second');
+	ok(poll_query($node, workers_of('slow', 'helper'), '0'), 'helpers go');
+	my $done = sql("SELECT rows_done FROM migrate_ext.progress WHERE migration = 'slow'");
+	cmp_ok($done, '<', 8000, 'before the end');
+	is(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 'slow'"), 'resume: it is paused, lunch', 'progress says why');
+	sql("UPDATE slow SET v = v + 1 WHERE id % 100 = 0");
+	is(sql("SELECT rows_done FROM migrate_ext.progress WHERE migration = 'slow'"), $done, 'nobody copies');
+	pace(0);
+	sql("SELECT migrate_ext.resume('slow')");
+	live_and_equal_ok('slow', 'slow_parts');
+	sql("CALL migrate_ext.cancel('slow')");
+
+	# cancel, while copying and in the middle of an index build
+	pace(1);
+	make_slow_migration('slow2', 4000);
+	sql("SELECT migrate_ext.start('slow2')");
+	poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE migration = 'slow2' AND state = 'done'");
+	sql("CALL migrate_ext.cancel('slow2')");
+	is(migration_state($node, 'slow2'), 'cancelled', 'cancelled while copying');
+	is(sql("SELECT count(*) > 0 FROM slow2_parts"), 't', 'the given target stays');
+	plain_ok('slow2', 'cancelled');
+	pace(0);
+
+	make_migration('indexed', 1000);
+	my $point = hold_point($node, 'index_before_commit');
+	sql("SELECT migrate_ext.start('indexed')");
+	wait_point($point, 2);
+	my $session = $node->background_psql('postgres');
+	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.cancel('indexed');\n\\echo ended\n");
+	poll_query($node, "SELECT goal FROM migrate_ext.migrations WHERE migration = 'indexed'", 'cancelled');
+	release_point($point);
+	$session->query_until(qr/ended/, "\n");
+	$session->quit;
+	is(migration_state($node, 'indexed'), 'cancelled', 'cancelled while indexing');
+	is(sql("SELECT to_regclass('indexed_new') IS NULL"), 't', 'a target of ours goes');
+	plain_ok('indexed', 'cancelled while indexing');
+	no_workers_ok('and so do the workers');
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Transactions of the caller
+
+sub callers_transactions
+{
+	my $traces = "SELECT count(*) FROM migrate_ext.event e JOIN migrate_ext.migration m ON m.id = e.migration WHERE m.name = 'tx'";
+	my $waiting = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader' AND wait_event = 'transactionid'";
+	make_table('tx', 100);
+
+	my $session = $node->background_psql('postgres');
+	$session->query_safe('BEGIN');
+	$session->query_safe("SELECT migrate_ext.partition_by_hash('tx', 'k', 3)");
+	$session->query_safe("SELECT migrate_ext.start('tx')");
+	ok(poll_query($node, $waiting, '1'), 'a worker waits for the transaction of the call');
+	is(sql("SELECT query FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader'"),
+		'waiting for the calling transaction to end', 'and says so');
+	$session->query_safe('ROLLBACK');
+	no_workers_ok('rolled back: it goes');
+	is(sql("$traces") . sql("SELECT to_regclass('tx_new') IS NULL"), '0t', 'and nothing is left');
+
+	sql("SELECT migrate_ext.partition_by_hash('tx', 'k', 3)");
+	my $before = sql($traces);
+	$session->query_safe('BEGIN; SAVEPOINT s');
+	$session->query_safe("SELECT migrate_ext.start('tx')");
+	$session->query_safe('ROLLBACK TO s; COMMIT');
+	no_workers_ok('rolled back to a savepoint: it goes');
+	is(sql($traces) . migration_state($node, 'tx'), "${before}created", 'and nothing is left');
+
+	$session->query_safe('BEGIN');
+	$session->query_safe("SELECT migrate_ext.start('tx')");
+	ok(poll_query($node, $waiting, '1'), 'a worker waits again');
+	is(migration_state($node, 'tx'), 'created', 'nothing begins before the commit');
+
+	# who waits can be killed like others
+	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader'");
+	ok(poll_query($node, "$waiting AND backend_start > clock_timestamp() - interval '10 s'", '1'), 'a waiting worker comes back');
+	$session->query_safe('COMMIT');
+	live_and_equal_ok('tx');
+	sql("CALL migrate_ext.cancel('tx')");
+
+	like(errors("BEGIN; SELECT migrate_ext.partition_by_hash('tx', 'k', 3); SELECT migrate_ext.start('tx'); PREPARE TRANSACTION 'p';"),
+		qr/0A000: cannot PREPARE a transaction that has executed .*NOTIFY/, 'a transaction with a call in it can not be prepared');
+	no_workers_ok('so nothing is done');
+	is(sql("SELECT to_regclass('tx_new') IS NULL"), 't', 'and nothing is left');
+	$session->quit;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Dropped under them
+
+sub dropped_tables
+{
+	# the target, at work and at rest
+	make_migration("lost_$_", 400) for qw(created logging live swapped);
+	sql("SELECT migrate_ext.install_sync('lost_logging')");
+	sql("SELECT migrate_ext.start('lost_$_')") for qw(live swapped);
+	wait_live($node, 'lost_live', 'lost_swapped');
+	sql("CALL migrate_ext.wait_for('lost_logging', 'logging')");
+	sql("CALL migrate_ext.finalize('lost_swapped')");
+	like(errors("DROP TABLE lost_$_" . '_new'), qr/2BP01/, "$_: DROP TABLE of the target is refused") for qw(logging live);
+	like(errors('DROP TABLE lost_swapped'), qr/2BP01/, 'swapped: DROP TABLE of the table is refused');
+
+	sql("DROP TABLE lost_${_}_new CASCADE") for qw(created logging live);
+	for my $state (qw(created logging live))
+	{
+		plain_ok("lost_$state", "$state, target dropped");
+		sql("SELECT migrate_ext.start('lost_$state')") if $state ne 'live';
+		ok(poll_query($node, "SELECT coalesce(pause_reason, last_error) ~ 'dropped' FROM migrate_ext.migrations WHERE migration = 'lost_$state'"),
+			"$state, target dropped: the migration says so");
+		sql("CALL migrate_ext.cancel('lost_$state')");
+		is(migration_state($node, "lost_$state"), 'cancelled', "$state, target dropped: it can be cancelled");
+	}
+
+	# the original: the application's table goes on
+	sql('DROP TABLE lost_swapped_orig CASCADE');
+	unlike(errors("INSERT INTO lost_swapped VALUES (-1, 1, 1, 'x'); UPDATE lost_swapped SET k = 5 WHERE id = -1; TRUNCATE lost_swapped;"),
+		qr/ERROR/, 'swapped, original dropped: the table can be written');
+	ok(poll_query($node, "SELECT coalesce(pause_reason, last_error) ~ 'dropped' FROM migrate_ext.migrations WHERE migration = 'lost_swapped'"),
+		'swapped, original dropped: the migration says so');
+	sql("CALL migrate_ext.complete('lost_swapped')");
+	is(migration_state($node, 'lost_swapped'), 'completed', 'swapped, original dropped: it can be completed');
+	plain_ok('lost_swapped', 'swapped, original dropped');
+
+	# the source, before a swap
+	make_migration('lost_source', 400);
+	sql("SELECT migrate_ext.start('lost_source')");
+	wait_live($node, 'lost_source');
+	sql('DROP TABLE lost_source CASCADE');
+	ok(poll_query($node, "SELECT coalesce(pause_reason, last_error) ~ 'dropped' FROM migrate_ext.migrations WHERE migration = 'lost_source'"),
+		'source dropped: the migration says so');
+	sql("CALL migrate_ext.cancel('lost_source')");
+	is(sql("SELECT to_regclass('lost_source_new') IS NULL"), 't', 'source dropped: the target goes with the migration');
+	no_workers_ok('nor is a worker left');
+	return;
+}
+
+sub dropped_extension
+{
+	make_migration("ext_$_", 400) for qw(logging live swapped);
+	sql("SELECT migrate_ext.install_sync('ext_logging')");
+	sql("SELECT migrate_ext.start('ext_$_')") for qw(live swapped);
+	wait_live($node, 'ext_live', 'ext_swapped');
+	sql("CALL migrate_ext.wait_for('ext_logging', 'logging')");
+	sql("CALL migrate_ext.finalize('ext_swapped')");
+	pace(1);
+	make_slow_migration('ext_copying', 4000);
+	sql("SELECT migrate_ext.start('ext_copying')");
+	poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE migration = 'ext_copying' AND state = 'done'");
+
+	my $offset = -s $node->logfile;
+	like(errors('DROP EXTENSION migrate_ext'), qr/2BP01.*trigger/s, 'DROP EXTENSION is refused while a table depends on it');
+	is(migration_state($node, 'ext_copying'), 'copying', 'work goes on');
+	unlike(errors('DROP EXTENSION migrate_ext CASCADE'), qr/ERROR/, 'with CASCADE it goes, at work as it is');
+	no_workers_ok('and the workers go');
+	plain_ok("ext_$_", "$_, extension dropped") for qw(logging copying live swapped);
+	is(counts($node, 'ext_swapped', 'ext_swapped_orig'), '400|400', 'both tables of a swapped one are there');
+	is(sql("SELECT count(*) FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT t.tgisinternal"), '0', 'no trigger is left on any table');
+	is(sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'migrate_ext'::regnamespace"), '0', 'nor is anything in its schema');
+	my @errors = slurp_file($node->logfile, $offset) =~ /migrate_ext (?:leader|helper) \S+ [^\n]*(?:ERROR|PANIC)[^\n]*/g;
+	is(join("\n", @errors), '', 'no worker fails of it');
+
+	sql('CREATE ROLE squatter; ALTER SCHEMA migrate_ext OWNER TO squatter; DROP TABLE ext_live_new;');
+	like(errors('CREATE EXTENSION migrate_ext'), qr/42501/, "a schema of somebody else's is not used");
+	sql('DROP SCHEMA migrate_ext; CREATE EXTENSION migrate_ext;');
+	sql("SELECT migrate_ext.partition_by_hash('ext_live', 'k', 3); SELECT migrate_ext.start('ext_live');");
+	live_and_equal_ok('ext_live');
+	sql("CALL migrate_ext.cancel('ext_live')");
+	return;
+}
+
+sub main_node
+{
+	$node = new_node('main');
+	sql(<<~'SQL');
+		CREATE TABLE pace (ms int);
+		INSERT INTO pace VALUES (0);
+		CREATE FUNCTION slowly(x int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS $$
+		DECLARE wait int := (SELECT ms FROM public.pace);
+		BEGIN
+			IF wait > 0 THEN
+				PERFORM pg_sleep(wait / 1000.0);
+			END IF;
+			RETURN x;
+		END $$;
+		SQL
+	names_and_sharing();
+	pause_and_cancel();
+	callers_transactions();
+	dropped_tables();
+	dropped_extension();
+	$node->stop;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# A full house
+
+# Two slots, of which the launcher of logical replication takes one.
+sub slots_node
+{
+	$node = new_node('slots', conf => "max_worker_processes = 2\n");
+	make_migration("seat_$_", 200) for 1 .. 3;
+	is(errors("SELECT migrate_ext.start('seat_1')"), '', 'the first migration gets a worker');
+	live_and_equal_ok('seat_1');
+	for my $n (2, 3)
+	{
+		like(errors("SELECT migrate_ext.start('seat_$n')"),
+			qr/WARNING:  53000: no background worker slot is free for migration "seat_$n".*HINT:.*max_worker_processes \(now 2\)/s,
+			"no slot for number $n: a WARNING with a hint");
+	}
+	is(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 'seat_2'"), 'a worker: no process is at work on it', 'progress says so');
+	is(sql("SELECT next_step FROM migrate_ext.progress WHERE migration = 'seat_2'"), "SELECT migrate_ext.resume('seat_2')", 'and what to do');
+	is(migration_state($node, 'seat_2'), 'created', 'the request is kept');
+	like(errors("SELECT migrate_ext.resume('seat_2')"), qr/WARNING:  53000/, 'resume tells it again');
+
+	# in a session instead
+	sql("CALL migrate_ext.run('seat_3')");
+	is(rows_that_differ($node, 'seat_3', 'seat_3_new'), '0', 'run() does without a worker');
+	sql("CALL migrate_ext.finalize('seat_3', '60 s'); CALL migrate_ext.undo('seat_3', '60 s'); CALL migrate_ext.cancel('seat_3');");
+	is(migration_state($node, 'seat_3'), 'cancelled', 'and so do finalize, undo and cancel');
+
+	# wait_for() waits for the slot as well
+	my $session = $node->background_psql('postgres');
+	$session->query_until(qr/waiting/, "\\echo waiting\nCALL migrate_ext.wait_for('seat_2', 'live', '60 s');\n\\echo ended\n");
+	sql("CALL migrate_ext.cancel('seat_1')");
+	$session->query_until(qr/ended/, "\n");
+	$session->quit;
+	live_and_equal_ok('seat_2');
+	is(sql("SELECT workers, waiting_for IS NULL FROM migrate_ext.progress WHERE migration = 'seat_2'"), '1|t', 'by a worker, now that there is a slot');
+	$node->stop;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Databases
+
+# In another database.
+sub other
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'other', $sql);
+}
+
+sub workers_in
+{
+	my ($database) = @_;
+	return "SELECT count(*) FROM pg_stat_activity WHERE datname = '$database' AND backend_type LIKE 'migrate_ext%'";
+}
+
+sub make_other_database
+{
+	my ($database, $tablespace) = @_;
+	sql("CREATE DATABASE $database TABLESPACE $tablespace");
+	other(<<~SQL, $database);
+		CREATE EXTENSION migrate_ext;
+		CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL);
+		INSERT INTO t SELECT g, g FROM generate_series(1, 100) AS g;
+		SELECT migrate_ext.partition_by_hash('t', 'k', 2);
+		SELECT migrate_ext.start('t');
+		CALL migrate_ext.wait_for('t', 'live', '60 s');
+		SQL
+	return;
+}
+
+sub databases_node
+{
+	$node = new_node('databases', preload => 1, conf => "migrate_ext.databases = 'postgres, other, \"missing one\"'\n");
+	sql("SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE elsewhere LOCATION '';");
+	make_other_database('other', 'pg_default');
+	make_other_database('third', 'elsewhere');
+	make_migration('here', 400);
+	my $point = hold_point($node, 'copy_before_commit');
+	sql("SELECT migrate_ext.start('here')");
+	wait_point($point);
+
+	restart_node($node, 'immediate');
+	drop_point($point);
+	live_and_equal_ok('here');
+	ok(poll_query($node, workers_in('other') . q{ AND backend_type = 'migrate_ext leader'}, '1'), 'a leader is back in each database of the list');
+	is(sql(workers_in('third')), '0', 'and in no other');
+	is( sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'migrate_ext launcher'"),
+		'other postgres', 'where something is unfinished, there is a launcher');
+
+	other("CALL migrate_ext.cancel('t')");
+	ok(poll_query($node, workers_in('other'), '0'), 'nothing unfinished: the launcher ends, too');
+	is(errors('DROP DATABASE other'), '', 'so that the database can be dropped');
+
+	# a database with a leader in it
+	other("SELECT migrate_ext.resume('t')", 'third');
+	ok(poll_query($node, workers_in('third'), '1'), 'resume brings a leader back where there is no launcher');
+	like(errors('DROP DATABASE third'), qr/55006/, 'a database with an unfinished migration is in use');
+	my $offset = -s $node->logfile;
+	is(errors('DROP DATABASE third WITH (FORCE)'), '', 'DROP DATABASE WITH (FORCE) ends it');
+	my $deadline = time + 3;
+	while (time < $deadline && slurp_file($node->logfile, $offset) !~ /FATAL:  database \S+ does not exist/) { select(undef, undef, undef, 0.1) }
+	unlike(slurp_file($node->logfile, $offset), qr/FATAL:  database \S+ does not exist/, 'and no worker comes back for it');
+	$node->stop;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# A standby
+
+sub standby_node
+{
+	my $primary = new_node('primary', preload => 1);
+	$node = $primary;
+	make_migration('moved', 400);
+	make_table('plain', 10);
+	$primary->backup('base');
+	my $standby = PostgreSQL::Test::Cluster->new('standby');
+	$standby->init_from_backup($primary, 'base', has_streaming => 1);
+	$standby->start;
+	my $point = hold_point($primary, 'copy_before_commit');
+	sql("SELECT migrate_ext.start('moved')");
+	wait_point($point);
+	$primary->wait_for_catchup($standby);
+
+	$node = $standby;
+	for my $call ("partition_by_hash('plain', 'k', 2)", "partition_by_list('plain', 'k')", "partition_by_range('plain', 'k', 10)",
+		"create_migration('plain', 'moved_new')", map { "$_('moved')" } qw(install_sync start pause resume swap unswap forget))
+	{
+		like(errors("SELECT migrate_ext.$call"), qr/25006/, "standby: $call is refused");
+	}
+	like(errors("CALL migrate_ext.$_('moved')"), qr/25006/, "standby: $_ is refused") for qw(run verify finalize undo complete cancel);
+	like(errors("SELECT migrate_ext.configure('moved', 'workers', '1')"), qr/25006/, 'standby: configure is refused');
+	is(migration_state($standby, 'moved'), 'copying', 'standby: the views can be read');
+	is(errors("TABLE migrate_ext.$_"), '', "standby: $_") for qw(progress batches failed_rows verifications swaps events);
+	is(errors("SELECT * FROM migrate_ext.preview('plain', 'k', 2)"), '', 'standby: preview');
+	is(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'"), '0', 'standby: no worker');
+
+	$primary->stop('immediate');
+	drop_point($point);
+	$standby->promote;
+	live_and_equal_ok('moved');
+	sql("CALL migrate_ext.finalize('moved', '60 s')");
+	is(migration_state($standby, 'moved'), 'swapped', 'promoted: goes on by itself, to the end');
+	$standby->stop;
+	return;
+}
+
+main_node();
+slots_node();
+databases_node();
+standby_node();
+done_testing;
