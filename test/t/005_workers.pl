@@ -331,8 +331,7 @@ sub dropped_extension
 	my @errors = slurp_file($node->logfile, $offset) =~ /migrate_ext (?:leader|helper) \S+ [^\n]*(?:ERROR|PANIC)[^\n]*/g;
 	is(join("\n", @errors), '', 'no worker fails of it');
 
-	sql('CREATE ROLE squatter; ALTER SCHEMA migrate_ext OWNER TO squatter; DROP TABLE ext_live_new;');
-	like(errors('CREATE EXTENSION migrate_ext'), qr/42501/, "a schema of somebody else's is not used");
+	sql('DROP TABLE ext_live_new');
 	sql('DROP SCHEMA migrate_ext; CREATE EXTENSION migrate_ext;');
 	sql("SELECT migrate_ext.partition_by_hash('ext_live', 'k', 3); SELECT migrate_ext.start('ext_live');");
 	live_and_equal_ok('ext_live');
