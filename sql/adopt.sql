@@ -43,8 +43,8 @@ DELETE FROM orders WHERE id = 50;
 CALL migrate_ext.run('orders');
 SELECT * FROM pg_temp.differences('orders', 'orders_wide');
 SELECT tableoid::regclass, count(*), sum(euros), min(added) FROM orders_wide GROUP BY 1 ORDER BY 1;
-\d orders_wide
-\d orders_wide_2_0
+SELECT * FROM helper.describe('orders_wide');
+SELECT * FROM helper.describe('orders_wide_2_0');
 -- live: the leaf, the sub-table, and what the target alone refuses
 UPDATE orders SET at = at + interval '2 months', id = id + 1000 WHERE id % 7 = 0;
 UPDATE orders SET site = site + 1, cents = cents + 1 WHERE id % 3 = 0;
@@ -79,11 +79,11 @@ UPDATE orders SET note = 'short' WHERE id = 2;
 UPDATE orders SET added = DEFAULT WHERE added = 'more';
 CALL migrate_ext.undo('orders');
 SELECT * FROM pg_temp.differences('orders', 'orders_wide');
-\d orders
+SELECT * FROM helper.describe('orders');
 CALL migrate_ext.finalize('orders');
 CALL migrate_ext.complete('orders', drop_original => true);
 SELECT count(*), min(at), max(at) FROM orders;
-\d orders
+SELECT * FROM helper.describe('orders');
 DROP TABLE orders;
 
 -- LIST partitions without a default: a row that none takes is set aside, and keeps the swap back
@@ -107,6 +107,8 @@ CREATE TABLE listed_3 PARTITION OF listed_new FOR VALUES IN (3, 9);
 CALL migrate_ext.finalize('listed');
 SELECT state, paused, pause_reason FROM migrate_ext.migrations WHERE migration = 'listed';
 SELECT migrate_ext.resume('listed');
+-- which wakes a leader; it stays until the end
+SELECT helper.wait_until($$SELECT workers > 0 FROM migrate_ext.progress WHERE migration = 'listed'$$);
 CALL migrate_ext.finalize('listed');
 SELECT state, failed FROM migrate_ext.progress WHERE migration = 'listed';
 SELECT * FROM helper.check('listed');
@@ -114,6 +116,9 @@ SELECT * FROM helper.check('listed');
 CREATE TABLE listed_4 PARTITION OF listed FOR VALUES IN (4);
 INSERT INTO listed VALUES (100, 4, 'x'), (101, 4, 'y');
 SELECT * FROM helper.check('listed');
+-- the leader notices by itself
+SELECT helper.wait_until($$SELECT paused FROM migrate_ext.migrations WHERE migration = 'listed'$$);
+SELECT state, paused, pause_reason FROM migrate_ext.migrations WHERE migration = 'listed';
 CALL migrate_ext.undo('listed');
 SELECT migrate_ext.resume('listed');
 CALL migrate_ext.undo('listed');

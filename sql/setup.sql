@@ -146,3 +146,20 @@ BEGIN
     RETURN result.rows;
 END
 $$;
+
+-- Poll until a query gives true.
+CREATE FUNCTION helper.wait_until(query text) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    reached boolean;
+BEGIN
+    FOR i IN 1 .. 3000 LOOP
+        EXECUTE query INTO reached;
+        IF reached THEN
+            RETURN;
+        END IF;
+        PERFORM pg_sleep(0.01);
+    END LOOP;
+    RAISE 'not within 30 seconds: %', query;
+END
+$$;

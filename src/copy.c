@@ -167,8 +167,8 @@ copy_begin_step(Run *run)
 {
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_LOGGING)
-		state_change(run->m, STATE_COPYING, "copying %u blocks of %s", run->m->end_block,
-					 sql_relation(run->m->source));
+		state_change(run->m, STATE_COPYING, "copying %u block%s of %s", run->m->end_block,
+					 run->m->end_block == 1 ? "" : "s", sql_relation(run->m->source));
 	run_commit(run);
 	return STEP_DONE;
 }

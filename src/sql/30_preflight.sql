@@ -230,7 +230,8 @@ AS $$
     )
     SELECT 'error', 'failed_rows',
            pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row' ELSE ' rows' END || ' could not be carried over',
-           'see migrate_ext.failed_rows: put them right and call finalize, which tries them again, or swap without them by its option accept_failed'
+           pg_catalog.format('see migrate_ext.failed_rows: put them right and call %s, which tries them again, or swap without them by its option accept_failed',
+                             CASE WHEN pg_catalog.bool_or(f.reverse) THEN 'undo' ELSE 'finalize' END)
     FROM migrate_ext.failed_row f JOIN m ON m.id = f.migration AND f.reverse = (m.state = 'swapped')
     HAVING pg_catalog.count(*) > 0
 
