@@ -29,6 +29,9 @@
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LONGEST_MS 5000
 
+/* How such a last_error begins, and is known again. */
+#define WAITING_FOR_LOCK "the lock against writers is waited for; it is held up by "
+
 bool
 attempt_is_lock_failure(const ErrorData *error)
 {
@@ -98,6 +101,70 @@ attempt_failed(Run *run, TimestampTz began, double waited_ms)
 	run_commit(run);
 	ME_DEBUG_POINT("attempt_failed");
 	attempt_back_off(run, request->attempts, request->deadline);
+}
+
+/*
+ * Told once as long as it is the same that is in the way; as the last error,
+ * which the next state, or success, clears.
+ */
+static void
+tell_writers(Run *run, TimestampTz began)
+{
+	Migration *m;
+	Blockers *blockers;
+	char *message;
+
+	run_begin(run);
+	m = run->m;
+	blockers = m ? blockers_of_writers(m, began) : NULL;
+	if (blockers != NULL)
+	{
+		message = psprintf(WAITING_FOR_LOCK "%s", blockers->text);
+		if (m->last_error == NULL || strcmp(m->last_error, message) != 0)
+		{
+			catalog_save_error(m, message);
+			event_add(
+				m, "lock_attempt",
+				psprintf("{\"attempt\": %d, \"blockers\": %s}", run->attempts, blockers->json),
+				"attempt %d failed: %s", run->attempts, message);
+		}
+	}
+	run_commit(run);
+}
+
+static void
+clear_writers(Run *run)
+{
+	run_begin(run);
+	if (run->m && run->m->last_error &&
+		strncmp(run->m->last_error, WAITING_FOR_LOCK, strlen(WAITING_FOR_LOCK)) == 0)
+		catalog_save_error(run->m, NULL);
+	run_commit(run);
+}
+
+/*
+ * A latch ends the sleep: somebody may have paused or cancelled meanwhile.  The
+ * loop around us sleeps as well.
+ */
+StepResult
+attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began)
+{
+	double ms;
+
+	if (!ok && !attempt_is_lock_failure(error))
+		ReThrowError(error);
+	if (ok)
+	{
+		if (run->attempts > 0)
+			clear_writers(run);
+		run->attempts = 0;
+		return STEP_DONE;
+	}
+	run->attempts++;
+	tell_writers(run, began);
+	ms = Min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * (double) (1 << Min(run->attempts, 10)));
+	run_sleep(run, (long) (ms * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state))));
+	return STEP_WAIT;
 }
 
 void

@@ -23,6 +23,14 @@ extern void attempt_failed(Run *run, TimestampTz began, double waited_ms);
 /* Sleep before the next attempt, the n-th. */
 extern void attempt_back_off(Run *run, int n, TimestampTz deadline);
 
+/*
+ * What a step that locks writers out, for a moment and asked for by nobody in
+ * particular, comes to: DONE; WAIT after the lock was not to be had, who held it
+ * being noted and more time given than the last time; any other error is raised
+ * again.  began: when the attempt did.  In transactions of its own.
+ */
+extern StepResult attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began);
+
 /* Withdraw the request because of this error, in a transaction of its own. */
 extern void attempt_refuse(Run *run, const ErrorData *error);
 

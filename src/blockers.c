@@ -30,7 +30,7 @@
 /*
  * Holders of locks on the two tables ($1 source, $2 target) in transactions
  * that began before $3 (all of them where it is NULL), one row a transaction
- * with its strongest lock.  Every lock there is conflicts with ours.  A prepared
+ * with its strongest lock.  Every lock there is conflicts with a swap's.  A prepared
  * transaction has no process; which one it is, its lock on its own id tells.
  */
 #define HOLDERS                                                                                 \
@@ -97,6 +97,12 @@ Blockers *
 blockers_find(const Migration *m, TimestampTz since)
 {
 	return find(m, since, "true");
+}
+
+Blockers *
+blockers_of_writers(const Migration *m, TimestampTz since)
+{
+	return find(m, since, "h.mode NOT IN ('AccessShareLock', 'RowShareLock')");
 }
 
 Blockers *

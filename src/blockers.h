@@ -24,6 +24,9 @@ typedef struct Blockers
  */
 extern Blockers *blockers_find(const Migration *m, TimestampTz since);
 
+/* The same, those only that a SHARE ROW EXCLUSIVE lock has to wait for. */
+extern Blockers *blockers_of_writers(const Migration *m, TimestampTz since);
+
 /* The same, prepared transactions only: their locks never go by themselves. */
 extern Blockers *blockers_prepared(const Migration *m);
 

@@ -112,12 +112,25 @@ changelog_columns(Oid log, LogColumns *columns)
 	{
 		Form_pg_attribute att = TupleDescAttr(desc, i);
 
-		Assert(NameStr(att->attname)[0] == 'c' && !att->attisdropped);
-		columns->attnums[columns->natts++] = (AttrNumber) atoi(NameStr(att->attname) + 1);
+		/* DROP TYPE ... CASCADE takes the log's columns along: 0, and the log doesn't fit */
+		Assert(NameStr(att->attname)[0] == 'c' || att->attisdropped);
+		columns->attnums[columns->natts++] =
+			att->attisdropped ? 0 : (AttrNumber) atoi(NameStr(att->attname) + 1);
 		if (att->attnotnull)
 			columns->nidentity++;
 	}
 	table_close(rel, AccessShareLock);
+}
+
+bool
+changelog_is_whole(const LogColumns *columns)
+{
+	int i;
+
+	for (i = 0; i < columns->natts; i++)
+		if (columns->attnums[i] == 0)
+			return false;
+	return true;
 }
 
 /*
@@ -248,7 +261,8 @@ changelog_types_fit(Oid log, Oid source)
 		AttrNumber attnum = columns->attnums[i];
 		TupleDesc desc = RelationGetDescr(source_rel);
 
-		fit = attnum <= desc->natts && !TupleDescAttr(desc, attnum - 1)->attisdropped &&
+		fit = attnum > 0 && attnum <= desc->natts &&
+			  !TupleDescAttr(desc, attnum - 1)->attisdropped &&
 			  TupleDescAttr(desc, attnum - 1)->atttypid ==
 				  TupleDescAttr(RelationGetDescr(rel), i + LOG_FIXED_COLUMNS)->atttypid;
 	}

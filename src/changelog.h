@@ -36,6 +36,9 @@ typedef struct LogColumns
 /* Read back from an existing log's column names (no user code is run). */
 extern void changelog_columns(Oid log, LogColumns *columns);
 
+/* False if one was dropped, with its type: its attnum is 0. */
+extern bool changelog_is_whole(const LogColumns *columns);
+
 /*
  * Create the log of m (as superuser, autovacuum eager, dependent on the
  * extension) and set m->log; or empty the one that is there.

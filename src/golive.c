@@ -15,7 +15,9 @@
 #include "postgres.h"
 
 #include "storage/lmgr.h"
+#include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -56,16 +58,14 @@ StepResult
 golive_step(Run *run)
 {
 	ErrorData *error = NULL;
+	TimestampTz began;
 	bool too_many = false;
+	bool ok;
 
 	if (drain_step(run, false) == STEP_MORE)
 		return STEP_MORE;
 	run_report(run, "going live");
-	if (run_attempt(run, golive_body, &too_many, &error))
-		return too_many ? STEP_MORE : STEP_DONE;
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
-		return STEP_WAIT;
-	ReThrowError(error);
-	return STEP_WAIT; /* keep compiler quiet */
+	began = GetCurrentTimestamp();
+	ok = run_attempt(run, golive_body, &too_many, &error);
+	return too_many ? STEP_MORE : attempt_result(run, ok, error, began);
 }

@@ -23,7 +23,9 @@
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
+#include "utils/timestamp.h"
 
+#include "attempt.h"
 #include "batch.h"
 #include "catalog.h"
 #include "changelog.h"
@@ -106,28 +108,16 @@ install_body(Run *run, void *arg)
 				 sql_qualified(m->schema_name, m->table_name));
 }
 
-/* An attempt that failed for want of a lock is tried again; all else is an error. */
-static StepResult
-attempt_result(bool ok, ErrorData *error)
-{
-	if (ok)
-		return STEP_DONE;
-	if (error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		error->sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED)
-		return STEP_WAIT;
-	ReThrowError(error);
-	return STEP_WAIT; /* keep compiler quiet */
-}
-
 StepResult
 install_step(Run *run)
 {
 	ErrorData *error = NULL;
+	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
 	run_report(run, "installing the sync trigger");
 	ok = run_attempt(run, install_body, NULL, &error);
-	return attempt_result(ok, error);
+	return attempt_result(run, ok, error, began);
 }
 
 static void
@@ -157,11 +147,12 @@ StepResult
 install_restart_step(Run *run)
 {
 	ErrorData *error = NULL;
+	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
 	run_report(run, "starting the copy over");
 	ok = run_attempt(run, restart_body, NULL, &error);
-	return attempt_result(ok, error);
+	return attempt_result(run, ok, error, began);
 }
 
 /*
@@ -207,8 +198,9 @@ StepResult
 install_mend_step(Run *run)
 {
 	ErrorData *error = NULL;
+	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
 	ok = run_attempt(run, mend_body, NULL, &error);
-	return attempt_result(ok, error);
+	return attempt_result(run, ok, error, began);
 }

@@ -118,6 +118,9 @@ mirror_prepare(Mirror *mirror)
 	mirror->source_desc = copy_descriptor(m->source);
 	mirror->target_desc = copy_descriptor(m->target);
 	changelog_columns(m->log, &mirror->log);
+	if (!changelog_is_whole(&mirror->log))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
+						errmsg("the change log of migration \"%s\" has lost a column", m->name)));
 	mirror->estate = CreateExecutorState();
 	create_places(mirror);
 	map_open(mirror);

@@ -16,11 +16,14 @@
 
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_extension.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/latch.h"
+#include "storage/lmgr.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/ps_status.h"
@@ -139,8 +142,24 @@ run_free(Run *run)
 }
 
 /*
+ * Keep the extension from being dropped until the transaction ends; false if it
+ * is gone.  DROP EXTENSION locks it before all that belongs to it, so it waits
+ * here, and not in the middle of a deadlock with us.
+ */
+static bool
+lock_extension(void)
+{
+	Oid extension = get_extension_oid("migrate_ext", true);
+
+	if (!OidIsValid(extension))
+		return false;
+	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
+	return get_extension_oid("migrate_ext", true) == extension;
+}
+
+/*
  * Begin a transaction of READ COMMITTED, read write, as superuser with pinned
- * settings, and load run->m (NULL if the migration is gone).
+ * settings, and load run->m (NULL if the migration is gone, or the extension).
  */
 void
 run_begin(Run *run)
@@ -172,7 +191,7 @@ run_begin(Run *run)
 	pin_settings();
 	pin_timeouts();
 	MemoryContextSwitchTo(run->scratch);
-	run->m = catalog_load(run->migration_id, false);
+	run->m = lock_extension() ? catalog_load(run->migration_id, false) : NULL;
 }
 
 /*

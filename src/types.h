@@ -122,8 +122,9 @@ typedef struct Run
 	MigrationState seen_state;
 	MigrationState seen_goal;
 	bool seen_paused;
-	bool gone;	/* the migration, or the whole extension, is */
-	int errors; /* in a row, for the back-off */
+	bool gone;	  /* the migration, or the whole extension, is */
+	int errors;	  /* in a row, for the back-off */
+	int attempts; /* at a lock, failed ones in a row: see attempt.c */
 } Run;
 
 #endif

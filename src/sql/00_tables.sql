@@ -2,6 +2,20 @@
 -- them (catalog.c and batch.c, as the extension's owner); people look at the
 -- views.
 
+-- A schema that was there before is used.  In one that somebody else may create
+-- things in, a function of his could be what a superuser calls.
+DO $$
+BEGIN
+    IF EXISTS (SELECT FROM pg_catalog.pg_namespace n
+               CROSS JOIN LATERAL pg_catalog.aclexplode(COALESCE(n.nspacl, pg_catalog.acldefault('n', n.nspowner))) a
+               WHERE n.nspname = 'migrate_ext' AND a.privilege_type = 'CREATE'
+                 AND NOT COALESCE((SELECT r.rolsuper FROM pg_catalog.pg_roles r WHERE r.oid = a.grantee), false)) THEN
+        RAISE EXCEPTION 'schema "migrate_ext" is not safe: roles that are not superuser may create objects in it'
+            USING ERRCODE = 'insufficient_privilege', HINT = 'Drop it: CREATE EXTENSION makes its own.';
+    END IF;
+END
+$$;
+
 CREATE TABLE migrate_ext.migration (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     name         text NOT NULL UNIQUE,

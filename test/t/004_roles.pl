@@ -294,6 +294,20 @@ sub owners_migrations
 		statement_timeout => '0');
 	sql_as('app_member', "CALL migrate_ext.cancel('alone');", %MAY_CALL);
 
+	# what a request may do to sessions that are in the way is what its owner may
+	$reader = $node->background_psql('postgres');
+	my $pid = $reader->query_safe('SELECT pg_backend_pid()');
+	make_table('guarded', 'app_owner');
+	sql_as('app_owner', "SELECT migrate_ext.partition_by_hash('app.guarded', 'k', 3); SELECT migrate_ext.start('guarded');", %MAY_CALL);
+	wait_live($node, 'guarded');
+	$reader->query_safe('BEGIN; SELECT count(*) FROM app.guarded');
+	refused('app_owner', "CALL migrate_ext.finalize('guarded', '2 s', '{\"blockers\": \"terminate\"}');", qr/MX002.*DETAIL:.*\b$pid\b/s,
+		"a superuser's session is in the way of the owner's swap", %MAY_CALL);
+	is($reader->query_safe('SELECT 1'), '1', 'and is not terminated for it');
+	$reader->query_safe('COMMIT');
+	$reader->quit;
+	sql_as('app_owner', "CALL migrate_ext.cancel('guarded');", %MAY_CALL);
+
 	# rows that the owner's policies hide from the owner are rows like others
 	make_table('hidden', 'app_group');
 	sql('ALTER TABLE app.hidden ENABLE ROW LEVEL SECURITY; ALTER TABLE app.hidden FORCE ROW LEVEL SECURITY;');
@@ -324,7 +338,14 @@ sub make_attack
 {
 	sql(<<~'SQL');
 		SET ROLE app_owner;
-		CREATE TABLE app.armed (place text PRIMARY KEY);
+		CREATE TABLE app.armed (place text);
+		CREATE FUNCTION app.deferred() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			RAISE LOG 'ATTACK at deferred as %', current_user;
+			RETURN NULL;
+		END $$;
+		CREATE CONSTRAINT TRIGGER later AFTER INSERT ON app.armed DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION app.deferred();
 		CREATE FUNCTION app.attack(place text) RETURNS int LANGUAGE plpgsql AS $$
 		DECLARE try text;
 		BEGIN
@@ -346,6 +367,12 @@ sub make_attack
 					NULL;
 				END;
 			END LOOP;
+			-- what is deferred is to be fired when somebody else is back
+			BEGIN
+				INSERT INTO app.armed VALUES (place);
+			EXCEPTION WHEN OTHERS THEN
+				NULL;
+			END;
 			PERFORM set_config('search_path', 'stolen', false);
 			RETURN 0;
 		END $$;
@@ -529,6 +556,22 @@ sub attacks_on_writers
 	superuser_calls('TRUNCATE app.w_parts_1;');
 	writes_by_owner($offset, 'TRUNCATE of a partition', 'key_constant');
 	is(sql("SELECT count(*) FROM (SELECT id, k, v FROM app.w_orig EXCEPT ALL SELECT id, k, v FROM app.w) AS d"), '0', 'both are equal');
+	# a sharding key that is derived: by the copy, and by the trigger that fills it
+	sql_as('app_owner', <<~'SQL');
+		CREATE TABLE app.f (id int PRIMARY KEY, k int NOT NULL);
+		INSERT INTO app.f SELECT g, g FROM generate_series(1, 10) AS g;
+		SELECT migrate_ext.add_sharding_key('app.f', 'shard', 'int', value => 'app.same(''key_value'', s.k)');
+		SELECT migrate_ext.partition_by_hash('app.f', 'shard', 2);
+		SQL
+	my $filled = -s $node->logfile;
+	superuser_calls("SELECT migrate_ext.start('f'); CALL migrate_ext.wait_for('f', 'live', '60 s'); CALL migrate_ext.verify('f');");
+	writes_by_owner($filled, 'derived by the copy', 'key_value');
+	$filled = -s $node->logfile;
+	superuser_calls('INSERT INTO app.f (id, k) VALUES (100, 3); UPDATE app.f SET k = 4 WHERE id = 5;');
+	writes_by_owner($filled, 'filled in', 'key_value');
+	is(sql('SELECT shard FROM app.f WHERE id IN (5, 100) ORDER BY id'), "4\n3", 'keys are filled in');
+	sql("CALL migrate_ext.cancel('f')");
+
 	superuser_calls("CALL migrate_ext.undo('w', '60 s');");
 	superuser_calls('TRUNCATE app.w;');
 	superuser_calls("CALL migrate_ext.cancel('w');");

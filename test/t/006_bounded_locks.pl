@@ -1,0 +1,339 @@
+# Nobody waits for long because of us: whoever holds the table open in a transaction holds up the
+# migration, and not the rest of the application. Every wait of other clients is measured.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use MigrateTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(time);
+
+# One attempt's wait, and what a machine that has other things to do may add to it. Whoever is in the way
+# stays there for several attempts, so that an unbounded wait would take seconds.
+my $LOCK_TIMEOUT_MS = 100;
+my $SLACK_MS        = 500;
+
+# What a swap may hold the lock under load.
+my $MAX_HOLD_MS = 500;
+
+my $node;
+
+sub sql
+{
+	return $node->safe_psql('postgres', $_[0]);
+}
+
+# The errors and notices of a statement that may fail.
+sub errors
+{
+	my ($sql) = @_;
+	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
+	return $err;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Clients whose waits are measured
+
+# Reads and writes of other rows than those that the tests hold, one statement a transaction, each logged;
+# so many a second in all, or as many as they can.
+sub start_clients
+{
+	my ($table, @rate) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir('latencies');
+	my %script = (
+		read   => "\\set id random(100, 1000)\nSELECT v FROM $table WHERE id = :id;\n",
+		update => "\\set id random(100, 1000)\nUPDATE $table SET v = v + 1 WHERE id = :id;\n",
+		insert => "INSERT INTO $table (k, v) VALUES (7, 7);\n");
+	append_to_file("$dir/$_.sql", $script{$_}) for sort keys %script;
+	my $load = start_pgbench($node,
+		clients => 3,
+		args    => [ map({ ('--rate' => $_) } @rate), '--log', '--log-prefix' => "$dir/log", map { ('--file' => "$dir/$_.sql") } sort keys %script ]);
+	$load->{dir} = $dir;
+	return $load;
+}
+
+# The longest of the clients' waits so far, in ms; what is left in pgbench's buffer doesn't count yet.
+sub longest_wait
+{
+	my ($load) = @_;
+	my $longest = 0;
+	for my $file (glob "$load->{dir}/log*")
+	{
+		for (split /\n/, slurp_file($file))
+		{
+			# client, transaction, latency in us, script, time, time, lag behind the schedule in us
+			my (undef, undef, $us, undef, undef, undef, $lag) = split / /;
+			my $ms = ($us - ($lag // 0)) / 1000;
+			$longest = $ms if $ms > $longest;
+		}
+	}
+	return $longest;
+}
+
+# The clients end: none failed, and none waited for longer than an attempt.
+sub stop_clients
+{
+	my ($load, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	pgbench_ok(stop_pgbench($load), $name);
+	my $longest = longest_wait($load);
+	cmp_ok($longest, '<', $LOCK_TIMEOUT_MS + $SLACK_MS, "$name: no client waited for longer than an attempt");
+	note sprintf('%s: the longest wait was %.0f ms', $name, $longest);
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Who is in the way
+
+sub open_transaction
+{
+	my ($sql) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	$session->query_safe("BEGIN; $sql");
+	return { session => $session, pid => $pid };
+}
+
+sub close_transaction
+{
+	my ($holder) = @_;
+	$holder->{session}->query_safe('COMMIT');
+	$holder->{session}->quit;
+	return;
+}
+
+# That many lock attempts have failed since that event, and this process was named.
+sub attempts_failed
+{
+	my ($migration, $holder, $since) = @_;
+	return "SELECT count(*) FROM migrate_ext.event e JOIN migrate_ext.migration m ON m.id = e.migration
+		WHERE m.name = '$migration' AND e.kind = 'lock_attempt' AND e.id > $since
+		AND e.detail->'blockers' \@> '[{\"pid\": $holder->{pid}}]'";
+}
+
+sub last_event
+{
+	return sql('SELECT coalesce(max(id), 0) FROM migrate_ext.event');
+}
+
+# Attempts are made, and fail: as the log of the server sees it, where each wait that ends by lock_timeout
+# is an error of the leader's.
+sub wait_for_attempts
+{
+	my ($table, $n) = @_;
+	my $leader = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader' AND application_name = 'migrate_ext $table'";
+	my ($seen, $waiting, $deadline) = (0, 0, time + 60);
+	while ($seen < $n && time < $deadline)
+	{
+		my $now = sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND pid IN ($leader)");
+		$seen++ if $waiting && !$now;
+		$waiting = $now;
+	}
+	return cmp_ok($seen, '>=', $n, "$n attempts were made, and failed");
+}
+
+sub make_table
+{
+	my ($table) = @_;
+	sql(<<~SQL);
+		CREATE TABLE $table (id serial PRIMARY KEY, k int NOT NULL, v int NOT NULL);
+		INSERT INTO $table (k, v) SELECT g % 7, g FROM generate_series(1, 5000) AS g;
+		SELECT migrate_ext.partition_by_hash('$table', 'k', 4);
+		SELECT migrate_ext.configure('$table', 'lock_timeout_ms', '$LOCK_TIMEOUT_MS');
+		SQL
+	return;
+}
+
+# All that a swap could have changed, of tables that are written meanwhile.
+sub catalog_of
+{
+	my ($table) = @_;
+	return sql(<<~SQL);
+		SELECT concat_ws(' ', 'relation', relname, relkind, relfilenode, relhastriggers) FROM pg_class
+		WHERE relname LIKE '$table%'
+		UNION ALL SELECT concat_ws(' ', 'trigger', tgrelid::regclass, tgname, tgfoid::regproc, tgenabled) FROM pg_trigger
+		WHERE tgrelid::regclass::text LIKE '$table%'
+		UNION ALL SELECT concat_ws(' ', 'migration', state, goal, paused) FROM migrate_ext.migrations WHERE migration = '$table'
+		ORDER BY 1
+		SQL
+}
+
+# ---------------------------------------------------------------------------------------------
+
+# The trigger's installation and going live lock writers out: who writes holds them up.
+sub writers_in_the_way
+{
+	make_table('t');
+	my $clients = start_clients('t', 300);
+	my $holder = open_transaction('UPDATE t SET v = v + 1 WHERE id = 1');
+	my $since = last_event();
+	sql("SELECT migrate_ext.install_sync('t')");
+	wait_for_attempts('t', 3);
+	is(migration_state($node, 't'), 'created', 'install_sync waits');
+	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) > 0/r), 'an event tells for whom');
+	like(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'"), qr/\b$holder->{pid}\b/, 'progress, too');
+	cmp_ok(sql(attempts_failed('t', $holder, $since)), '<=', 2, 'but not again and again');
+	close_transaction($holder);
+	ok(wait_state($node, 't', 'logging'), 'the writer ends: installed');
+	stop_clients($clients, 'install_sync');
+
+	$clients = start_clients('t', 300);
+	$holder = open_transaction('UPDATE t SET v = v + 1 WHERE id = 2');
+	$since = last_event();
+	sql("SELECT migrate_ext.start('t')");
+	ok(wait_state($node, 't', 'catching_up'), 'all else goes on');
+	wait_for_attempts('t', 3);
+	is(migration_state($node, 't'), 'catching_up', 'going live waits');
+	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) > 0/r), 'an event tells for whom');
+	close_transaction($holder);
+	wait_live($node, 't');
+	is(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'"), '', 'the writer ends: live');
+	stop_clients($clients, 'going live');
+	is(rows_that_differ($node, 't', 't_new'), '0', 'both tables are equal');
+	return;
+}
+
+# A swap waits for readers as well. The deadline passes, and nothing has changed.
+sub readers_in_the_way
+{
+	my ($call, $table, $name) = @_;
+	my $clients = start_clients($table, 300);
+	my $holder = open_transaction("SELECT count(*) FROM $table");
+	sql("CALL migrate_ext.verify('t')");    # so that what remains is the lock
+	my $before = catalog_of('t');
+	my $since = last_event();
+	my $began = time;
+	my $error = errors("CALL migrate_ext.$call('t', '4 s')");
+	my $took = time - $began;
+	like($error, qr/ERROR:  MX002:/, "$name: the deadline passes");
+	like($error, qr/DETAIL: .*\b$holder->{pid}\b/, "$name: the error names who was in the way");
+	cmp_ok($took, '<', 7, "$name: in time");
+	is(catalog_of('t'), $before, "$name: nothing has changed");
+	cmp_ok(sql(attempts_failed('t', $holder, $since)), '>=', 3, "$name: each attempt is recorded with who blocked it");
+	is(sql("SELECT count(*) FROM migrate_ext.swaps WHERE direction = '$call' AND at > now() - interval '10 s'"), '0', "$name: there was no swap");
+
+	# another session's end is no business of ours, unless asked for: then it is that session's and no other's
+	is($holder->{session}->query_safe('SELECT 1'), '1', "$name: the reader goes on");
+	like(errors("CALL migrate_ext.$call('t', '30 s', '{\"blockers\": \"terminate\"}')"), qr/session in the way terminated/, "$name: the reader is terminated, as asked");
+	is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $holder->{pid}"), '0', "$name: it is gone");
+	like(sql("SELECT attempts > 1, blockers::text FROM migrate_ext.swaps WHERE migration = 't' ORDER BY at DESC LIMIT 1"),
+		qr/^t\|.*"pid": $holder->{pid}\b/, "$name: the swap tells how many attempts it took, and because of whom");
+	$holder->{session}->{run}->finish;
+	stop_clients($clients, $name);
+	return;
+}
+
+# A statement is cancelled; its session is left alone.
+sub cancelled_readers
+{
+	my $holder = $node->background_psql('postgres', on_error_stop => 0);
+	$holder->query_until(qr/begun/, "\\echo begun\nSELECT pg_sleep(100) FROM t LIMIT 1;\n\\echo ended\n");
+	poll_query($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, '1');
+	like(errors("CALL migrate_ext.finalize('t', '30 s', '{\"blockers\": \"cancel\"}')"), qr/session in the way cancelled/, 'cancel: the statement is cancelled, as asked');
+	$holder->query_until(qr/ended/, "\n");
+	is($holder->query('SELECT 1'), '1', 'cancel: the session goes on');
+	$holder->quit;
+	is(migration_state($node, 't'), 'swapped', 'cancel: and the swap is done');
+	return;
+}
+
+# Whatever an application does all the time, a swap comes through in a moment.
+sub swaps_under_load
+{
+	my $clients = start_clients('t');
+	for my $round (1 .. 3)
+	{
+		sql("CALL migrate_ext.undo('t', '60 s')");
+		sql("CALL migrate_ext.finalize('t', '60 s')");
+	}
+	is(sql("SELECT count(*), max(hold_ms) < $MAX_HOLD_MS, bool_and(hold_ms > 0) FROM (SELECT * FROM migrate_ext.swaps ORDER BY at DESC LIMIT 6) AS s"),
+		'6|t|t', 'swaps under load hold the lock for a moment')
+	  or diag(sql('SELECT direction, attempts, wait_ms, hold_ms FROM migrate_ext.swaps ORDER BY at'));
+	note sql("SELECT 'longest hold ' || round(max(hold_ms)::numeric, 1) || ' ms' FROM migrate_ext.swaps");
+	stop_clients($clients, 'swaps under load');
+	is(rows_that_differ($node, 't', 't_orig'), '0', 'both tables are equal');
+	return;
+}
+
+# The end has no deadline: it is tried until it succeeds.
+sub completed_at_last
+{
+	my $clients = start_clients('t', 300);
+	my $holder = open_transaction('SELECT count(*) FROM t_orig');
+	my $since = last_event();
+	my $session = $node->background_psql('postgres');
+	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.complete('t', drop_original => true);\n\\echo ended\n");
+	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) >= 3/r), 'complete: attempts fail');
+	is(migration_state($node, 't'), 'swapped', 'complete: it waits');
+	close_transaction($holder);
+	$session->query_until(qr/ended/, "\n");
+	$session->quit;
+	is(migration_state($node, 't'), 'completed', 'complete: the reader ends');
+	stop_clients($clients, 'complete');
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Autovacuum
+
+sub autovacuum_of
+{
+	my ($table) = @_;
+	return "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum: VACUUM%$table%'";
+}
+
+# One page at a time, so that it lasts.
+my $SLOWLY = 'autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1';
+
+sub autovacuum_yields
+{
+	make_table('dirty');
+	sql("SELECT migrate_ext.start('dirty')");
+	wait_live($node, 'dirty');
+	sql("CALL migrate_ext.verify('dirty')");
+	sql("ALTER TABLE dirty SET ($SLOWLY, autovacuum_vacuum_threshold = 10, autovacuum_vacuum_scale_factor = 0)");
+	sql('UPDATE dirty SET v = v + 1');
+	ok(poll_query($node, autovacuum_of('dirty'), '1'), 'an autovacuum is at work on the table');
+	my $began = time;
+	sql("CALL migrate_ext.finalize('dirty', '60 s')");
+	cmp_ok(time - $began, '<', 10, 'it yields to the swap');
+	like(slurp_file($node->logfile), qr/canceling autovacuum task/, 'the server says so');
+	return;
+}
+
+# One against wraparound does not, and is left alone even where blockers are to be terminated.
+sub wraparound_does_not_yield
+{
+	make_table('old');
+	sql("SELECT migrate_ext.start('old')");
+	wait_live($node, 'old');
+	sql("CALL migrate_ext.verify('old')");
+	sql("ALTER TABLE old SET ($SLOWLY, autovacuum_freeze_max_age = 100000)");
+	sql('SET synchronous_commit = off; DO $$ BEGIN FOR i IN 1 .. 100100 LOOP PERFORM pg_current_xact_id(); COMMIT; END LOOP; END $$');
+	ok(poll_query($node, autovacuum_of('old') . " AND query LIKE '%(to prevent wraparound)'", '1'), 'an autovacuum against wraparound is at work');
+	my $pid = sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'autovacuum worker' AND query LIKE '%old%wraparound%'");
+	my $before = catalog_of('old');
+	my $error = errors("CALL migrate_ext.finalize('old', '2 s', '{\"blockers\": \"terminate\"}')");
+	like($error, qr/ERROR:  MX002:.*DETAIL: .*\b$pid\b.*autovacuum worker/s, 'the swap waits for it in vain, and says so');
+	is(catalog_of('old'), $before, 'nothing has changed');
+	is(sql("SELECT count(*) FROM pg_stat_activity WHERE pid = $pid AND query LIKE '%wraparound%'"), '1', 'it is still at work');
+	return;
+}
+
+$node = new_node('main', conf => "autovacuum_naptime = 1\n");
+writers_in_the_way();
+readers_in_the_way('finalize', 't', 'finalize');
+readers_in_the_way('undo', 't', 'undo');
+cancelled_readers();
+swaps_under_load();
+completed_at_last();
+autovacuum_yields();
+wraparound_does_not_yield();
+unlike(slurp_file($node->logfile), qr/deadlock detected.*pgbench/s, 'no client met a deadlock');
+
+# what vacuums slowly need not end first
+$node->stop('immediate');
+done_testing;
