@@ -13,7 +13,6 @@
 #include "postgres.h"
 
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -24,11 +23,11 @@
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "utils/xid8.h"
 
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
 
@@ -256,18 +255,8 @@ catalog_of_table(Oid relid)
 static bool
 is_callers(Migration *m)
 {
-	Oid owner = m->owner;
-	HeapTuple tuple;
+	Oid owner = OidIsValid(m->owner) ? m->owner : relinfo_owner(m->target);
 
-	if (!OidIsValid(owner))
-	{
-		tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(m->target));
-		if (HeapTupleIsValid(tuple))
-		{
-			owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-			ReleaseSysCache(tuple);
-		}
-	}
 	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
 }
 

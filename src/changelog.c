@@ -377,19 +377,6 @@ changelog_append(ChangeLog *log, Datum *values, bool *isnull)
  */
 
 /*
- * How many entries there are.  Reads the table, dead entries included: see
- * changelog_pending() where that would hurt.
- */
-int64
-changelog_count(Oid log, int64 limit)
-{
-	if (limit > 0)
-		return sql_int64("SELECT count(*) FROM (SELECT 1 FROM %s LIMIT " INT64_FORMAT ") e",
-						 sql_relation(log), limit);
-	return sql_int64("SELECT count(*) FROM %s", sql_relation(log));
-}
-
-/*
  * {"id": 1, "day": "2026-01-01"}: as row_to_json() gives it.  Runs the output
  * functions of the columns' types.
  */

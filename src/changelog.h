@@ -61,9 +61,6 @@ extern void changelog_close(ChangeLog *log);
  */
 extern void changelog_append(ChangeLog *log, Datum *values, bool *isnull);
 
-/* Entries there are, up to limit (0: all); in the current active snapshot or a new one. */
-extern int64 changelog_count(Oid log, int64 limit);
-
 /* An identity as the jsonb object of failed_rows: columns of relid by name. */
 extern Jsonb *changelog_identity(Oid relid, int natts, const AttrNumber *attnums,
 								 const Datum *values);
@@ -89,9 +86,8 @@ extern int changelog_read(Oid log, const DrainPlace *place, Snapshot snapshot, i
 						  LogEntry **entries);
 
 /*
- * Entries still to be drained, up to limit.  Unlike changelog_count() it doesn't
- * look at entries drained already, of which an old snapshot may keep millions
- * from being removed: to be used where somebody waits.
+ * Entries still to be drained, up to limit.  Doesn't look at entries drained
+ * already, of which an old snapshot may keep millions from being removed.
  */
 extern int64 changelog_pending(Migration *m, int64 limit);
 

@@ -22,10 +22,8 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "catalog/pg_class.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "attempt.h"
@@ -33,6 +31,7 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "index_drop.h"
+#include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -65,21 +64,6 @@ lock_table(Oid relid)
 		LockRelationOid(relid, AccessExclusiveLock);
 }
 
-/* Of a table that exists; the source's owner is of no help where that is gone. */
-static Oid
-table_owner(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 /*
  * Drop a table with the rights of its owner.  2BP01 if something depends on it.
  * Partitions are locked one by one here: not for ever either.
@@ -91,7 +75,7 @@ drop_table(Migration *m, Oid relid)
 
 	if (!table_exists(relid))
 		return;
-	user_switch_owner(&user, table_owner(relid));
+	user_switch_owner(&user, relinfo_owner(relid));
 	limit_lock_waits(m);
 	(void) sql_run("DROP TABLE %s", sql_relation(relid));
 	user_switch_back(&user);
@@ -103,7 +87,7 @@ drop_indexes(Migration *m)
 {
 	UserSwitch user;
 
-	user_switch_owner(&user, table_owner(m->target));
+	user_switch_owner(&user, relinfo_owner(m->target));
 	limit_lock_waits(m);
 	index_drop_made(m);
 	user_switch_back(&user);

@@ -29,6 +29,7 @@
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
 #include "parser/parse_func.h"
+#include "run.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -204,24 +205,6 @@ find_plan(const char *statement, int nargs, const Oid *types)
 	return NULL;
 }
 
-/* What the statement may see of the session's settings isn't the writer's to choose. */
-static void
-pin_settings(void)
-{
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"row_security", "off"},
-		{"DateStyle", "ISO, YMD"},
-		{"IntervalStyle", "postgres"},
-		{"TimeZone", "UTC"},
-		{"extra_float_digits", "3"},
-	};
-
-	for (int i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
-}
-
 DerivePlan *
 derive_plan(const char *statement, int nargs, const Oid *types)
 {
@@ -235,7 +218,7 @@ derive_plan(const char *statement, int nargs, const Oid *types)
 	if (plan != NULL)
 		return plan;
 	nestlevel = NewGUCNestLevel();
-	pin_settings();
+	pin_expression_settings();
 	SPI_connect();
 	prepared = SPI_prepare(statement, nargs, (Oid *) types);
 	if (prepared == NULL)
@@ -272,7 +255,7 @@ derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isn
 
 	for (int i = 0; i < plan->nargs; i++)
 		nulls[i] = isnull[i] ? 'n' : ' ';
-	pin_settings();
+	pin_expression_settings();
 	CommandCounterIncrement();
 	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();

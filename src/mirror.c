@@ -29,6 +29,7 @@
 #include "executor/executor.h"
 #include "mirror_internal.h"
 #include "miscadmin.h"
+#include "run.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -281,23 +282,11 @@ call_drop_slots(Call *call)
 void
 call_pin_settings(Call *call)
 {
-	static const char *const settings[][2] = {
-		{"search_path", "pg_catalog, pg_temp"},
-		{"row_security", "off"},
-		{"DateStyle", "ISO, YMD"},
-		{"IntervalStyle", "postgres"},
-		{"TimeZone", "UTC"},
-		{"extra_float_digits", "3"},
-	};
-	int i;
-
 	if (call->pinned || call->snapshot != NULL)
 		return;
 	call->guc_nestlevel = NewGUCNestLevel();
 	call->pinned = true;
-	for (i = 0; i < lengthof(settings); i++)
-		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_SAVE, true, 0, false);
+	pin_expression_settings();
 }
 
 void

@@ -26,7 +26,6 @@
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "batch.h"
 #include "catalog.h"
@@ -47,20 +46,6 @@ PG_FUNCTION_INFO_V1(migrate_ext_workers);
  */
 #define MAX_COUNTED 100000
 
-static Oid
-relation_owner(Oid relid)
-{
-	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid owner = InvalidOid;
-
-	if (HeapTupleIsValid(tuple))
-	{
-		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
-		ReleaseSysCache(tuple);
-	}
-	return owner;
-}
-
 /*
  * The migration, or NULL if the caller may not see it: the same condition as
  * the views'.  Where the original was dropped, the target tells the owner.
@@ -73,7 +58,7 @@ visible_migration(FunctionCallInfo fcinfo)
 
 	if (m == NULL)
 		return NULL;
-	owner = OidIsValid(m->owner) ? m->owner : relation_owner(m->target);
+	owner = OidIsValid(m->owner) ? m->owner : relinfo_owner(m->target);
 	if (is_member_of_role(GetUserId(), ROLE_PG_MONITOR) ||
 		(OidIsValid(owner) && is_member_of_role(GetUserId(), owner)))
 		return m;

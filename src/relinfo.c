@@ -37,6 +37,7 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /* Like table_open, but 42P01 without internals if the relation is gone. */
 static Relation
@@ -468,6 +469,20 @@ relinfo_relfilenode(Oid relid)
 
 	table_close(rel, AccessShareLock);
 	return node;
+}
+
+Oid
+relinfo_owner(Oid relid)
+{
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid owner = InvalidOid;
+
+	if (HeapTupleIsValid(tuple))
+	{
+		owner = ((Form_pg_class) GETSTRUCT(tuple))->relowner;
+		ReleaseSysCache(tuple);
+	}
+	return owner;
 }
 
 int64

@@ -57,6 +57,9 @@ extern List *relinfo_leaves(Oid target);
 extern BlockNumber relinfo_blocks(Oid relid);
 extern Oid relinfo_relfilenode(Oid relid);
 
+/* The owner, or InvalidOid if the relation is gone. */
+extern Oid relinfo_owner(Oid relid);
+
 /*
  * Rows of one table (of a partitioned one: none) that the latest snapshot sees,
  * up to a limit.  No query is planned for it, so that it may be asked with any

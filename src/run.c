@@ -33,31 +33,38 @@
 #include "run.h"
 #include "settings.h"
 
-/*
- * Settings of the role, the database or the session must not disturb us, nor
- * lead an unqualified name in an expression of the user's astray.
- */
-static const struct
+typedef struct PinnedSetting
 {
 	const char *name;
 	const char *value;
-} pinned_settings[] = {
+} PinnedSetting;
+
+/*
+ * What an expression of the user's may see, or its text be read by: a value must
+ * come out the same in the copy, in a writer's trigger and in verification,
+ * whatever the role, the database or the session has set.
+ */
+static const PinnedSetting expression_settings[] = {
 	{"search_path", "pg_catalog, pg_temp"},
 	{"row_security", "off"},
-	{"session_replication_role", "origin"},
 	{"DateStyle", "ISO, YMD"},
 	{"IntervalStyle", "postgres"},
-	{"TimeZone", "UTC"}, /* a day of an instant is the same for all who write */
+	{"TimeZone", "UTC"},
 	{"extra_float_digits", "3"},
+	{"bytea_output", "hex"},
+	{"xmlbinary", "base64"},
+	{"array_nulls", "on"},
+	{"standard_conforming_strings", "on"},
+	{"transform_null_equals", "off"},
+	{"quote_all_identifiers", "off"},
+};
+
+/* What else must not disturb us. */
+static const PinnedSetting own_settings[] = {
+	{"session_replication_role", "origin"},
 	{"default_tablespace", ""},
 	{"default_table_access_method", "heap"},
 	{"check_function_bodies", "off"},
-	{"standard_conforming_strings", "on"}, /* these four: how our SQL is read, and written */
-	{"transform_null_equals", "off"},
-	{"array_nulls", "on"},
-	{"quote_all_identifiers", "off"},
-	{"xmlbinary", "base64"},
-	{"bytea_output", "hex"},
 };
 
 static void
@@ -67,13 +74,23 @@ pin_setting(const char *name, const char *value)
 							 false);
 }
 
+void
+pin_expression_settings(void)
+{
+	int i;
+
+	for (i = 0; i < lengthof(expression_settings); i++)
+		pin_setting(expression_settings[i].name, expression_settings[i].value);
+}
+
 static void
 pin_settings(void)
 {
 	int i;
 
-	for (i = 0; i < lengthof(pinned_settings); i++)
-		pin_setting(pinned_settings[i].name, pinned_settings[i].value);
+	pin_expression_settings();
+	for (i = 0; i < lengthof(own_settings); i++)
+		pin_setting(own_settings[i].name, own_settings[i].value);
 }
 
 /*
@@ -132,13 +149,6 @@ run_create(int64 migration_id, bool in_session)
 	run->scratch =
 		AllocSetContextCreate(CurrentMemoryContext, "migrate_ext step", ALLOCSET_DEFAULT_SIZES);
 	return run;
-}
-
-void
-run_free(Run *run)
-{
-	MemoryContextDelete(run->scratch);
-	pfree(run);
 }
 
 /*

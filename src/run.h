@@ -25,7 +25,6 @@
 extern void run_settle_worker(void);
 
 extern Run *run_create(int64 migration_id, bool in_session);
-extern void run_free(Run *run);
 
 extern void run_begin(Run *run);
 extern void run_commit(Run *run);
@@ -79,5 +78,11 @@ typedef struct UserSwitch
 extern void user_switch_superuser(UserSwitch *save);		/* to touch our tables */
 extern void user_switch_owner(UserSwitch *save, Oid owner); /* + safe GUCs */
 extern void user_switch_back(UserSwitch *save);
+
+/*
+ * Pin the settings that an expression of a user's may see, in the caller's GUC
+ * nest level, which ends it.  A Run and a UserSwitch have done so already.
+ */
+extern void pin_expression_settings(void);
 
 #endif
