@@ -336,6 +336,25 @@ read_arguments(FunctionCallInfo fcinfo, KeyRequest *request)
 	request->fill = argument_bool(fcinfo, 4, "fill") && request->value != NULL;
 }
 
+/*
+ * A table that is being migrated may get a key as long as it is the one that the
+ * application uses; the target must then follow.
+ */
+static void
+check_migration(const KeyRequest *request)
+{
+	Migration *m = catalog_of_table(request->source);
+
+	if (m == NULL || m->source != request->source || m->state >= STATE_SWAPPED ||
+		!object_ownercheck(RelationRelationId, request->source, GetUserId()))
+		relinfo_check_source(request->source);
+	else
+		ereport(NOTICE, (errmsg("table \"%s\" is being migrated", request->table),
+						 errhint("Call migrate_ext.replace_sync(%s) in this transaction: the "
+								 "target follows.",
+								 quote_literal_cstr(m->name))));
+}
+
 /* add_sharding_key(source, column_name, column_type, value, fill) */
 Datum
 migrate_ext_add_sharding_key(PG_FUNCTION_ARGS)
@@ -367,7 +386,7 @@ migrate_ext_add_sharding_key(PG_FUNCTION_ARGS)
 								request.column, request.table)));
 		PG_RETURN_VOID();
 	}
-	relinfo_check_source(request.source);
+	check_migration(&request);
 
 	if (request.attnum == 0)
 		add_column(&request);
