@@ -87,7 +87,7 @@
 #define MAX_BATCH_BLOCKS 131072
 
 /* How far one batch's duration may change the size of the next. */
-#define MAX_PACE_GROWTH 4.0
+#define MAX_PACE_GROWTH 8.0
 #define MAX_PACE_SHRINK 0.25
 
 /*
@@ -137,7 +137,7 @@ typedef struct CopyJob
 	bool careful;	 /* catch errors of single rows */
 	bool derives;	 /* keys, */
 	bool row_by_row; /* not by a join */
-	bool trial;		 /* of that: too small to tell the pace */
+	bool trial;		 /* of that: few blocks */
 	bool ours;		 /* false: the range was given to somebody else */
 	int64 rows;
 	int64 logged;
@@ -297,7 +297,7 @@ learn_lookups(CopyJob *job)
 
 /*
  * Learn from a batch.  A short one at the table's end that was quick says
- * nothing, nor does a trial.
+ * nothing, nor does a trial once there is more to go by.
  */
 static void
 pace_learn(CopyJob *job)
@@ -307,7 +307,8 @@ pace_learn(CopyJob *job)
 
 	if (job->derives)
 		learn_lookups(job);
-	if (job->trial || (blocks < floor(pace.blocks) && wanted > pace.blocks))
+	if (job->trial ? pace.blocks > FIRST_BATCH_BLOCKS
+				   : blocks < floor(pace.blocks) && wanted > pace.blocks)
 		return;
 	wanted = Max(wanted, pace.blocks * MAX_PACE_SHRINK);
 	wanted = Min(wanted, pace.blocks * MAX_PACE_GROWTH);
