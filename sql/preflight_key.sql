@@ -54,7 +54,7 @@ ALTER TABLE commits ENABLE ALWAYS TRIGGER "!migrate_ext_fill";
 -- a sample that would cost too much isn't taken
 SET seq_page_cost = 1000000;
 SET random_page_cost = 1000000;
-SELECT severity, object, regexp_replace(problem, '\d+', 'N'), remedy FROM told('commits', 'key of%');
+SELECT severity, object, regexp_replace(problem, '\d+', 'N'), remedy FROM told('commits') WHERE problem ~ 'planner';
 RESET seq_page_cost;
 RESET random_page_cost;
 -- what the value names is no longer there; the application that gives the key doesn't notice
@@ -94,6 +94,7 @@ SELECT migrate_ext.partition_by_hash('commits', 'narrow', 2);
 SELECT severity, object, problem, remedy FROM told('commits', 'column narrow%') WHERE problem ~ 'out of range';
 CALL migrate_ext.cancel('commits');
 SELECT migrate_ext.forget('commits');
+SELECT pg_stat_force_next_flush();
 SELECT migrate_ext.add_sharding_key('commits', 'half', 'integer', 's.place / 2');
 SELECT migrate_ext.add_sharding_key('commits', 'bare', 'integer');
 SELECT migrate_ext.partition_by_hash('commits', 'half', 2);

@@ -5,9 +5,9 @@
  *
  * What it costs is bounded, however large the table:
  *
- * - The rows written last are looked for in the last 256 blocks (2 MB), of which
- *   the 1,000 youngest count, by the transaction that wrote them.  Where a table
- *   takes up room that was freed elsewhere, some young rows are missed.
+ * - The rows written last are looked for in the last 256 blocks (2 MB) and among
+ *   the 1,000 with the greatest identity; the 1,000 youngest of them count, by the
+ *   transaction that wrote them.  Others that took up freed room are missed.
  * - How many rows have no key, or get none, is told by a sample of 32 blocks.
  * - Greatest values are read from the end of a B-tree that begins with the
  *   column; where there is none they aren't looked for.
@@ -202,6 +202,35 @@ age_of_key(Oid relation, AttrNumber attnum)
 	return isnull ? -1 : DatumGetInt32(age);
 }
 
+/*
+ * The rows that may have been written last: those at the table's end, and those
+ * with the greatest identity, which new ones have wherever they found room, if
+ * it counts up.
+ */
+static char *
+recent_rows(Look *look, AttrNumber attnum, BlockNumber first)
+{
+	Identity *identity = relinfo_identity(look->m->source, true);
+	char *table = sql_relation(look->m->source);
+	char *list = psprintf("SELECT s.ctid, s.%s IS NULL AS missing, pg_catalog.age(s.xmin) AS age"
+						  " FROM ONLY %s s",
+						  quote_identifier(get_attname(look->m->source, attnum, false)), table);
+	StringInfoData sql;
+	int i;
+
+	initStringInfo(&sql);
+	appendStringInfo(&sql, "%s WHERE s.ctid >= '(%u,0)'::pg_catalog.tid", list, first);
+	if (identity == NULL)
+		return sql.data;
+	appendStringInfo(&sql, " UNION (%s ORDER BY ", list);
+	for (i = 0; i < identity->natts; i++)
+		appendStringInfo(
+			&sql, "%ss.%s DESC", i > 0 ? ", " : "",
+			quote_identifier(get_attname(look->m->source, identity->attnums[i], false)));
+	appendStringInfo(&sql, " LIMIT %d)", RECENT_ROWS);
+	return sql.data;
+}
+
 /* Do the rows written last have their key? */
 static void
 look_at_recent(Look *look, int i)
@@ -210,30 +239,29 @@ look_at_recent(Look *look, int i)
 	BlockNumber blocks = relinfo_blocks(look->m->source);
 	BlockNumber first = blocks > RECENT_BLOCKS ? blocks - RECENT_BLOCKS : 0;
 	int32 age = age_of_key(look->m->source, attnum);
-	char *column = get_attname(look->m->source, attnum, false);
-	char *since = age >= 0 ? psprintf(" AND pg_catalog.age(s.xmin) < %d", age) : "";
-	char *what =
-		psprintf("%s%s", age >= 0 ? "since it was added" : "last",
-				 first > 0 ? psprintf(" (of those in the last %d blocks)", RECENT_BLOCKS) : "");
-	char *object = column_object(look->source, column);
+	char *object = column_object(look->source, get_attname(look->m->source, attnum, false));
+	char *what = psprintf("%s%s", age >= 0 ? "since it was added" : "last",
+						  first > 0 ? ", as far as they were looked for" : "");
 	int64 counts[2];
 	bool isnull[2];
 	double cost;
-	char *sql = psprintf(
-		"SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE q.missing)"
-		" FROM (SELECT s.%s IS NULL AS missing FROM ONLY %s s"
-		" WHERE s.ctid >= '(%u,0)'::pg_catalog.tid AND pg_catalog.age(s.xmin) >= 0%s"
-		" ORDER BY pg_catalog.age(s.xmin) LIMIT %d) q",
-		quote_identifier(column), sql_relation(look->m->source), first, since, RECENT_ROWS);
+	char *sql = psprintf("SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE r.missing)"
+						 " FROM (SELECT q.missing FROM (%s) q WHERE q.age >= 0%s"
+						 " ORDER BY q.age LIMIT %d) r",
+						 recent_rows(look, attnum, first),
+						 age >= 0 ? psprintf(" AND q.age < %d", age) : "", RECENT_ROWS);
 
-	if (!run_bounded(sql, lengthof(counts), counts, isnull, &cost) || counts[0] == 0)
-		return;
-	if (counts[1] > 0)
+	if (!run_bounded(sql, lengthof(counts), counts, isnull, &cost))
+		tell(look->found, look->memory, "info", object,
+			 psprintf("was not looked at in the rows written last: the planner puts that at %.0f",
+					  cost),
+			 "nothing");
+	else if (counts[1] > 0)
 		tell(look->found, look->memory, "warning", object,
 			 psprintf("is NULL in " INT64_FORMAT " of the " INT64_FORMAT " rows written %s",
 					  counts[1], counts[0], what),
 			 "find what writes them: after the swap an INSERT without the key fails");
-	else
+	else if (counts[0] > 0)
 		tell(look->found, look->memory, "info", object,
 			 psprintf("is given in all of the " INT64_FORMAT " rows written %s", counts[0], what),
 			 "nothing");

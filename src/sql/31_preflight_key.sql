@@ -34,7 +34,9 @@ AS $$
             FROM migrate_ext.key_columns_of(target) k WHERE k.attname <> ALL (c.attnames))
     FROM pg_catalog.pg_index i
     CROSS JOIN LATERAL (
-        SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, n, true), ', ' ORDER BY n) AS columns,
+        -- an expression is the only thing here that waits for a lock
+        SELECT pg_catalog.string_agg(CASE WHEN a.attname IS NOT NULL THEN pg_catalog.quote_ident(a.attname)
+                                          ELSE pg_catalog.pg_get_indexdef(i.indexrelid, n, true) END, ', ' ORDER BY n) AS columns,
                COALESCE(pg_catalog.array_agg(a.attname ORDER BY a.attname) FILTER (WHERE a.attname IS NOT NULL), '{}') AS attnames
         FROM pg_catalog.generate_series(1, i.indnkeyatts) n
         LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n - 1] AND a.attnum > 0) c
@@ -242,7 +244,10 @@ AS $$
     -- what the fill trigger had to do, see fill_count.c
     SELECT CASE WHEN f.last IS NULL AND f.inserted > 0 THEN 'info' ELSE 'warning' END,
            'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.source::text,
-           CASE WHEN f.last IS NOT NULL
+           CASE WHEN f.last IS NOT NULL AND f.filled = 0
+                THEN pg_catalog.format('is left to the fill trigger by the application: rows whose number is not known, the last one at %s',
+                                       pg_catalog.to_char(pg_catalog.to_timestamp(f.last), 'YYYY-MM-DD HH24:MI:SS'))
+                WHEN f.last IS NOT NULL
                 THEN pg_catalog.format('is left to the fill trigger by the application: %s about %s inserted, the last one at %s',
                                        CASE WHEN f.filled = 1 THEN '1 row of' ELSE f.filled || ' rows of' END, GREATEST(f.inserted, f.filled),
                                        pg_catalog.to_char(pg_catalog.to_timestamp(f.last), 'YYYY-MM-DD HH24:MI:SS'))
@@ -260,7 +265,10 @@ AS $$
     LEFT JOIN pg_catalog.pg_class c ON c.relnamespace = 'migrate_ext'::pg_catalog.regnamespace AND c.relname = 'fill_' || k.id AND c.relkind = 'S'
     CROSS JOIN LATERAL (
         SELECT COALESCE(pg_catalog.pg_stat_get_tuples_inserted(c.oid), 0) AS filled,
-               GREATEST(pg_catalog.pg_stat_get_tuples_inserted(m.source) - COALESCE(pg_catalog.pg_stat_get_tuples_returned(c.oid), 0), 0) AS inserted,
+               -- a counter that somebody dropped has counted none of them
+               CASE WHEN c.oid IS NOT NULL
+                    THEN GREATEST(pg_catalog.pg_stat_get_tuples_inserted(m.source) - COALESCE(pg_catalog.pg_stat_get_tuples_returned(c.oid), 0), 0)
+                    ELSE 0 END AS inserted,
                CASE WHEN c.oid IS NOT NULL THEN pg_catalog.pg_sequence_last_value(c.oid) END AS last) f
     WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
 
