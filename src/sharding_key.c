@@ -32,6 +32,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "derive.h"
+#include "fill_count.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "parser/parse_type.h"
@@ -316,6 +317,7 @@ make_trigger(const KeyRequest *request, int64 id)
 				   " EXECUTE FUNCTION migrate_ext.fill_key('" INT64_FORMAT "')",
 				   quote_identifier(name), table, id);
 	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %s", table, quote_identifier(name));
+	fill_count_create(id, request->source);
 	user_switch_back(&save);
 }
 
