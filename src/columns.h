@@ -27,9 +27,10 @@ typedef struct DerivedColumn
 {
 	AttrNumber source; /* the column itself, of the source */
 	char *value;
-	char *type;	 /* of the target's column, as text */
-	char *joins; /* or "" */
-	bool pinned; /* evaluating the value pins the settings by itself */
+	char *assigned; /* the same in the type of the target's column; an error if
+					 * it doesn't fit */
+	char *joins;	/* or "" */
+	bool pinned;	/* evaluating the value pins the settings by itself */
 } DerivedColumn;
 
 typedef struct ColumnMap
