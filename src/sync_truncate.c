@@ -7,7 +7,7 @@
  * takes long.  Before the migration is live (an index build may be running on
  * the target) it only leaves a mark, and the leader starts the copy over.  Live,
  * the target is truncated in the same transaction; swapped, the original, or
- * those of its rows that stood in the partition which was truncated.
+ * those of its rows that stand in the partition which is about to be truncated.
  *
  * Whether it is live is told by the function that the row trigger calls, not by
  * a table, which the writer might read with an old snapshot.
@@ -22,14 +22,18 @@
 #include "executor/spi.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
+#include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "storage/bufmgr.h"
 #include "sync.h"
 #include "sync_internal.h"
 #include "sync_trigger.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_truncate);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse_truncate);
@@ -91,32 +95,65 @@ execute_latest(const char *sql)
 	SPI_finish();
 }
 
+/* The target's column that carries this column of the source. */
+static AttrNumber
+target_column(ColumnMap *map, AttrNumber attnum)
+{
+	AttrNumber same = get_attnum(map->to, get_attname(map->from, attnum, false));
+
+	for (int i = 0; same == 0 && i < map->natts; i++)
+	{
+		if (map->from_attnum[i] == attnum)
+			same = i + 1;
+	}
+	if (same == 0)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("no column of the target carries the key column \"%s\"",
+							   get_attname(map->from, attnum, false))));
+	return same;
+}
+
+/* "s.id OPERATOR(pg_catalog.=) l.id", a term for each column of the identity */
+static char *
+same_row(Migration *m)
+{
+	ColumnMap *map = columns_build(m, DIRECTION_FORWARD);
+	Identity *identity = relinfo_identity(m->source, false);
+	StringInfoData where;
+
+	initStringInfo(&where);
+	for (int i = 0; i < identity->natts; i++)
+	{
+		AttrNumber attnum = target_column(map, identity->attnums[i]);
+		Oid type = get_atttype(m->target, attnum);
+		Bitmapset *others = bms_del_member(bms_add_range(NULL, 1, MaxHeapAttributeNumber), attnum);
+
+		if (i > 0)
+			appendStringInfoString(&where, " AND ");
+		generate_operator_clause(
+			&where, columns_select_list_without(m, DIRECTION_FORWARD, false, others), type,
+			lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr,
+			psprintf("l.%s", quote_identifier(get_attname(m->target, attnum, false))), type);
+	}
+	return where.data;
+}
+
 /*
- * Delete the rows of the original that belong to a partition:
+ * Delete the rows of the original whose rows stand in a partition:
  *
- *	DELETE FROM ONLY t_orig WHERE ctid = ANY (ARRAY(
- *		SELECT x."!ctid" FROM (SELECT s.ctid AS "!ctid", s.id AS id, ... FROM ONLY t_orig s) x
- *		WHERE <the partition's constraint>))
+ *	DELETE FROM ONLY t_orig s USING ONLY t_p0 l WHERE s.id OPERATOR(pg_catalog.=) l.id
  *
- * The constraint speaks of the partition's columns, and x has those.
+ * They are still there.  What the original's rows would come to isn't asked: a
+ * key derived today may be another than the one that the row stands under.
  */
 static void
 delete_partition_rows(Migration *m, Oid leaf)
 {
-	char *original = sql_relation(m->source);
 	UserSwitch user;
-	char *constraint;
-	char *sql;
 
 	user_switch_owner(&user, m->owner);
-	constraint =
-		sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')", leaf);
-	sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
-				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s%s) x"
-				   " WHERE %s))",
-				   original, columns_select_list(m, DIRECTION_FORWARD, true), original,
-				   columns_joins(m), constraint);
-	execute_latest(sql);
+	execute_latest(psprintf("DELETE FROM ONLY %s s USING ONLY %s l WHERE %s",
+							sql_relation(m->source), sql_relation(leaf), same_row(m)));
 	user_switch_back(&user);
 }
 
@@ -158,7 +195,7 @@ migrate_ext_sync_truncate(PG_FUNCTION_ARGS)
 }
 
 /*
- * TRUNCATE of the target or of one of its leaves.  Errors where a foreign key
+ * Before a TRUNCATE of the target or of one of its leaves.  Errors where a foreign key
  * still points at the original, as PostgreSQL words it.
  */
 Datum
