@@ -248,3 +248,25 @@ guard_mark(Migration *m)
 		mark = add_trace(mark, m->target, sync_trigger_reverse_xmin(m->target));
 	return (int64) mark;
 }
+
+/*
+ * Has a reverse trigger been disabled, enabled or made since the swap, other
+ * than with its partition?  What was written meanwhile may be missing in the
+ * original.  The source's trigger was last written by the swap.
+ */
+bool
+guard_reverse_was_touched(Migration *m)
+{
+	List *tables = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell *lc;
+
+	foreach (lc, tables)
+	{
+		Oid relid = lfirst_oid(lc);
+		TransactionId trigger = sync_trigger_reverse_xmin(relid);
+
+		if (TransactionIdFollows(trigger, m->trigger_xmin) && trigger != attached_by(relid))
+			return true;
+	}
+	return false;
+}

@@ -37,6 +37,9 @@ extern void guard_check_source(Migration *m);
  */
 extern int64 guard_mark(Migration *m);
 
+/* Swapped: somebody has disabled, enabled or made a reverse trigger since. */
+extern bool guard_reverse_was_touched(Migration *m);
+
 /* copy.c: logging -> copying -> indexing */
 extern StepResult copy_begin_step(Run *run); /* state logging, goal beyond */
 extern StepResult copy_step(Run *run);		 /* DONE when all batches are done */
