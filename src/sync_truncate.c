@@ -95,45 +95,54 @@ execute_latest(const char *sql)
 	SPI_finish();
 }
 
-/* The target's column that carries this column of the source. */
-static AttrNumber
-target_column(ColumnMap *map, AttrNumber attnum)
+/*
+ * A column of the identity, of a row s of the original, as the target has it in
+ * the column "attnum": mostly itself.  The map of columns is asked only where
+ * one may be computed: it can't be made where the value of a key means nothing
+ * any more, and TRUNCATE must go on then.
+ */
+static char *
+original_value(Migration *m, AttrNumber own, AttrNumber attnum)
 {
-	AttrNumber same = get_attnum(map->to, get_attname(map->from, attnum, false));
+	Oid type = get_atttype(m->target, attnum);
+	char *value;
 
-	for (int i = 0; same == 0 && i < map->natts; i++)
-	{
-		if (map->from_attnum[i] == attnum)
-			same = i + 1;
-	}
-	if (same == 0)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("no column of the target carries the key column \"%s\"",
-							   get_attname(map->from, attnum, false))));
-	return same;
+	if (json_field(m->options, "columns") != NULL)
+		return columns_select_list_without(
+			m, DIRECTION_FORWARD, false,
+			bms_del_member(bms_add_range(NULL, 1, MaxHeapAttributeNumber), attnum));
+	value = psprintf("s.%s", quote_identifier(get_attname(m->source, own, false)));
+	if (get_atttype(m->source, own) == type)
+		return value;
+	return psprintf(
+		"%s::%s", value,
+		format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
 }
 
 /* "s.id OPERATOR(pg_catalog.=) l.id", a term for each column of the identity */
 static char *
 same_row(Migration *m)
 {
-	ColumnMap *map = columns_build(m, DIRECTION_FORWARD);
 	Identity *identity = relinfo_identity(m->source, false);
 	StringInfoData where;
 
 	initStringInfo(&where);
 	for (int i = 0; i < identity->natts; i++)
 	{
-		AttrNumber attnum = target_column(map, identity->attnums[i]);
-		Oid type = get_atttype(m->target, attnum);
-		Bitmapset *others = bms_del_member(bms_add_range(NULL, 1, MaxHeapAttributeNumber), attnum);
+		char *name = get_attname(m->source, identity->attnums[i], false);
+		AttrNumber attnum = get_attnum(m->target, name);
+		Oid type;
 
+		if (attnum <= 0)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("the target has no column \"%s\" to tell rows by", name),
+							errhint("Truncate the whole table, or delete the rows.")));
+		type = get_atttype(m->target, attnum);
 		if (i > 0)
 			appendStringInfoString(&where, " AND ");
-		generate_operator_clause(
-			&where, columns_select_list_without(m, DIRECTION_FORWARD, false, others), type,
-			lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr,
-			psprintf("l.%s", quote_identifier(get_attname(m->target, attnum, false))), type);
+		generate_operator_clause(&where, original_value(m, identity->attnums[i], attnum), type,
+								 lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr,
+								 psprintf("l.%s", quote_identifier(name)), type);
 	}
 	return where.data;
 }
