@@ -63,7 +63,7 @@ SELECT severity, object, problem, remedy FROM told('commits', 'migration%');
 \set VERBOSITY sqlstate
 INSERT INTO commits VALUES (1, 6, 'left out');
 \set VERBOSITY default
-INSERT INTO commits VALUES (1, 6, 'given', 1);
+INSERT INTO commits VALUES (1, 7, 'given', 1);
 ALTER TABLE diffs RENAME project TO project_id;
 SELECT count(*) FROM told('commits', 'migration%');
 -- live, swapped (nothing of all that: a row without key is refused there), back

@@ -27,7 +27,8 @@ typedef struct DerivedColumn
 {
 	AttrNumber source; /* the column itself, of the source */
 	char *value;
-	char *type;					   /* of the target's column, as text */
+	char *assigned;				   /* the same in the type of the target's column; an error
+									* if it doesn't fit */
 	char *joins;				   /* or "" */
 	bool pinned;				   /* evaluating the value pins the settings by itself */
 	struct Derivation *derivation; /* derive.h: the value alone, for one row */

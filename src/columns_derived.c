@@ -173,8 +173,6 @@ columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *va
 	derived->source = source;
 	derived->pinned = derivation->subqueries;
 	derived->derivation = derivation;
-	derived->type = format_type_extended(att->atttypid, att->atttypmod,
-										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 	text = value_with_joins(from, derivation, i,
 							psprintf(ROW_ALIAS ".%s IS NULL", quote_identifier(name)),
 							&derived->joins);
@@ -183,6 +181,7 @@ columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *va
 		deparse_expression((Node *) linitial(coalesce->args),
 						   deparse_context_for(ROW_ALIAS, RelationGetRelid(from)), true, false),
 		text);
+	derived->assigned = sql_assignment(derived->value, att->atttypid, att->atttypmod);
 	map->from_attnum[i] = 0;
 	map->expr[i] = (Node *) coalesce;
 	map->derived[i] = derived;

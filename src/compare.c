@@ -28,6 +28,7 @@
 #include "nodes/nodeFuncs.h"
 #include "relinfo.h"
 #include "sqlgen.h"
+#include "stages.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -134,6 +135,12 @@ failed_identities(Migration *m, Identity *identity, const Oid *types)
  * source a derived key stays NULL, so it isn't compared there: forward it is
  * compared with what it comes to now, which may be another value than when the
  * row was carried over (stale_key); backward, only where the source has one.
+ *
+ * A row of the source that has no key is left out, if options.on_null_key says
+ * so.  Backward, one that lacks its own counts as that, whatever would be derived
+ * today: its parent has come since, and undo finds the row where it has been all
+ * along.  But not after somebody tampered with the triggers, when it may be one
+ * whose DELETE was missed.
  */
 static void
 key_columns_of(Migration *m, Sides *sides)
@@ -142,6 +149,7 @@ key_columns_of(Migration *m, Sides *sides)
 	Bitmapset *root_key = columns_of_root_key(m->target);
 	StringInfoData own;
 	StringInfoData none;
+	bool today = sides->front == m->source || m->tainted || guard_reverse_was_touched(m);
 	int i = -1;
 
 	initStringInfo(&own);
@@ -150,7 +158,7 @@ key_columns_of(Migration *m, Sides *sides)
 	appendStringInfoString(&none, "false");
 	sides->skip = columns_skip_null_key(m);
 	/* backward they are needed only to tell rows that were left out */
-	sides->joins = sides->front == m->source || sides->skip ? columns_joins(m) : "";
+	sides->joins = sides->front == m->source || (sides->skip && today) ? columns_joins(m) : "";
 	for (int j = 0; j < map->natts; j++)
 	{
 		if (map->derived[j] == NULL)
@@ -162,12 +170,14 @@ key_columns_of(Migration *m, Sides *sides)
 	}
 	while (sides->skip && (i = bms_next_member(root_key, i)) >= 0)
 	{
-		if (map->derived[i - 1] != NULL)
-			appendStringInfo(&none, " OR %s IS NULL", map->derived[i - 1]->value);
-		else if (map->from_attnum[i - 1] > 0)
-			appendStringInfo(
-				&none, " OR s.%s IS NULL",
-				quote_identifier(get_attname(m->source, map->from_attnum[i - 1], false)));
+		DerivedColumn *derived = map->derived[i - 1];
+		AttrNumber own_attnum = derived != NULL ? derived->source : map->from_attnum[i - 1];
+
+		if (derived != NULL && today)
+			appendStringInfo(&none, " OR %s IS NULL", derived->value);
+		else if (own_attnum > 0)
+			appendStringInfo(&none, " OR s.%s IS NULL",
+							 quote_identifier(get_attname(m->source, own_attnum, false)));
 	}
 	sides->own_key = own.data;
 	sides->no_key = none.data;

@@ -497,7 +497,7 @@ range_query(Batch *batch, Relation source, CopyReceiver *receiver)
 	{
 		DerivedColumn *derived = receiver->eval->map->derived[lfirst_int(cell)];
 
-		appendStringInfo(&sql, ", (%s)::%s", derived->value, derived->type);
+		appendStringInfo(&sql, ", %s", derived->assigned);
 	}
 	appendStringInfo(&sql,
 					 " FROM ONLY %s s%s WHERE s.ctid >= '(%u,0)'::pg_catalog.tid"

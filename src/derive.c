@@ -36,6 +36,7 @@
 #include "nodes/plannodes.h"
 #include "parser/parse_func.h"
 #include "run.h"
+#include "sqlgen.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/guc.h"
@@ -111,17 +112,20 @@ subquery_walker(Node *node, bool *found)
 	return expression_tree_walker(node, subquery_walker, found);
 }
 
-/* "SELECT (value)::type FROM (SELECT $1 AS id, $2 COLLATE "C" AS name) s" */
+/*
+ * "SELECT (value)::type FROM (SELECT $1 AS id, $2 COLLATE "C" AS name) s".  The
+ * text doesn't show what brings the value to the column's type: said anew here,
+ * it holds whatever the types of what the value reads become.
+ */
 char *
 derive_statement(Relation rel, Derivation *derivation)
 {
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	/* the cast is there whatever the types of what the value reads become */
-	appendStringInfo(&sql, "SELECT (%s)::%s", derive_text(rel, derivation),
-					 format_type_extended(derivation->type, derivation->typmod,
-										  FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	appendStringInfo(
+		&sql, "SELECT %s",
+		sql_assignment(derive_text(rel, derivation), derivation->type, derivation->typmod));
 	for (int i = 0; i < derivation->nargs; i++)
 	{
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), derivation->attnums[i] - 1);

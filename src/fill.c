@@ -9,8 +9,12 @@
  * run as the table's owner: whoever may write the table need not be allowed to
  * read the tables that the value reads, and must not be able to have the owner's
  * functions run with other rights than the owner's.  What it comes to may be
- * NULL; what the value raises is the writer's error.  An INSERT that has no key is
- * counted, see fill_count.c.
+ * NULL; what the value raises for this row is the writer's error.  An INSERT that
+ * has no key is counted, see fill_count.c.
+ *
+ * Not so where the value means nothing any more: a table or column that it reads
+ * was renamed or dropped, a right taken away.  That says nothing of the row, and
+ * must not stop the application: the key stays NULL, with a warning.
  *
  * What there is to know of a table is kept in the session until something about
  * the table changes.  A trigger that isn't the table's own (of a restored dump,
@@ -21,6 +25,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "access/xact.h"
 #include "commands/trigger.h"
 #include "derive.h"
 #include "fill_count.h"
@@ -31,6 +36,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_fill_key);
 
@@ -43,7 +49,8 @@ typedef struct FillKey
 	bool warned;
 	Oid relation; /* InvalidOid: there is nothing to do */
 	AttrNumber attnum;
-	DerivePlan *plan;
+	char *value;
+	DerivePlan *plan; /* NULL: no row has needed it yet, or it can't be made */
 	int nargs;
 	AttrNumber attnums[FUNC_MAX_ARGS];
 	Oid counter; /* InvalidOid: nothing is counted */
@@ -88,25 +95,11 @@ find_key(int64 id)
 	return key;
 }
 
-/* The statement of a value; the caller is the owner. */
-static void
-prepare_value(FillKey *key, Relation rel, const char *value)
-{
-	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), key->attnum - 1);
-	Derivation *derivation =
-		derive_analyze(rel, NameStr(att->attname), att->atttypid, att->atttypmod, value);
-
-	key->nargs = derivation->nargs;
-	memcpy(key->attnums, derivation->attnums, key->nargs * sizeof(AttrNumber));
-	key->plan = derive_plan(derive_statement(rel, derivation), key->nargs, derivation->types);
-}
-
 /* Read an entry (anew).  Marked valid first: a change meanwhile shows. */
 static void
 load_key(FillKey *key, Relation rel)
 {
 	ShardingKey *record;
-	UserSwitch save;
 
 	key->valid = true;
 	key->relation = InvalidOid;
@@ -124,9 +117,10 @@ load_key(FillKey *key, Relation rel)
 	}
 	key->attnum = record->attnum;
 	key->counter = fill_count_find(key->id);
-	user_switch_owner(&save, rel->rd_rel->relowner);
-	prepare_value(key, rel, record->value);
-	user_switch_back(&save);
+	key->plan = NULL;
+	if (key->value != NULL)
+		pfree(key->value);
+	key->value = MemoryContextStrdup(CacheMemoryContext, record->value);
 	key->relation = record->relation;
 }
 
@@ -146,26 +140,90 @@ check_protocol(FunctionCallInfo fcinfo)
 						"number of a sharding key")));
 }
 
-/* The row with its key filled in. */
-static HeapTuple
-fill_row(FillKey *key, Relation rel, HeapTuple tuple)
-{
-	TupleDesc desc = RelationGetDescr(rel);
-	Datum values[FUNC_MAX_ARGS];
-	bool isnull[FUNC_MAX_ARGS];
-	int attnum = key->attnum;
-	UserSwitch save;
-	Datum value;
-	bool none;
+/* ------------------------------------------------------------------------
+ * Filling
+ * ------------------------------------------------------------------------
+ */
 
+/* What the value comes to for a row.  The caller is the owner. */
+static Datum
+evaluate(FillKey *key, Relation rel, HeapTuple tuple, bool *isnull)
+{
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), key->attnum - 1);
+	Datum values[FUNC_MAX_ARGS];
+	bool nulls[FUNC_MAX_ARGS];
+
+	if (key->plan == NULL)
+	{
+		Derivation *derivation =
+			derive_analyze(rel, NameStr(att->attname), att->atttypid, att->atttypmod, key->value);
+
+		key->nargs = derivation->nargs;
+		memcpy(key->attnums, derivation->attnums, key->nargs * sizeof(AttrNumber));
+		key->plan = derive_plan(derive_statement(rel, derivation), key->nargs, derivation->types);
+	}
 	for (int i = 0; i < key->nargs; i++)
-		values[i] = heap_getattr(tuple, key->attnums[i], desc, &isnull[i]);
-	user_switch_owner(&save, rel->rd_rel->relowner);
-	value = derive_run(key->plan, values, isnull, &none);
-	user_switch_back(&save);
-	if (none)
-		return tuple;
-	return heap_modify_tuple_by_cols(tuple, desc, 1, &attnum, &value, &none);
+		values[i] = heap_getattr(tuple, key->attnums[i], RelationGetDescr(rel), &nulls[i]);
+	return derive_run(key->plan, values, nulls, isnull);
+}
+
+/*
+ * In PG_CATCH, in the subtransaction that failed: a value that means nothing any
+ * more is told of, once until it works again; other errors go on.
+ */
+static void
+catch_broken_value(FillKey *key, Relation rel, MemoryContext context, ResourceOwner owner)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
+		error->sqlerrcode != ERRCODE_INVALID_SCHEMA_NAME)
+		ReThrowError(error);
+	if (!key->warned)
+		ereport(WARNING, (errmsg("migrate_ext does not fill the sharding key of table \"%s\"",
+								 RelationGetRelationName(rel)),
+						  errdetail("Its value can't be derived: %s.", error->message),
+						  errhint("Bring back what the value reads, or let the application give "
+								  "the key.")));
+	key->warned = true;
+	FreeErrorData(error);
+}
+
+/* What the value comes to for a row; NULL where it means nothing any more. */
+static Datum
+value_of_row(FillKey *key, Relation rel, HeapTuple tuple, bool *isnull)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile Datum value = (Datum) 0;
+	UserSwitch save;
+
+	/* without writes it takes no transaction id, and so costs little */
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		MemoryContextSwitchTo(context);
+		user_switch_owner(&save, rel->rd_rel->relowner);
+		value = evaluate(key, rel, tuple, isnull);
+		user_switch_back(&save);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		key->warned = false;
+	}
+	PG_CATCH();
+	{
+		catch_broken_value(key, rel, context, owner);
+		*isnull = true;
+	}
+	PG_END_TRY();
+	return value;
 }
 
 Datum
@@ -190,10 +248,17 @@ migrate_ext_fill_key(PG_FUNCTION_ARGS)
 	if (key->relation == RelationGetRelid(rel) &&
 		heap_attisnull(tuple, key->attnum, RelationGetDescr(rel)))
 	{
+		int attnum = key->attnum;
+		bool isnull;
+		Datum value;
+
 		if (OidIsValid(key->counter) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
 			!fill_count_add(key->counter, &key->noted))
 			key->counter = InvalidOid;
-		tuple = fill_row(key, rel, tuple);
+		value = value_of_row(key, rel, tuple, &isnull);
+		if (!isnull)
+			tuple = heap_modify_tuple_by_cols(tuple, RelationGetDescr(rel), 1, &attnum, &value,
+											  &isnull);
 	}
 	return PointerGetDatum(tuple);
 }

@@ -48,20 +48,17 @@ check_restart(Migration *m)
 }
 
 /*
- * A leader that adds partitions writes the new shape down with them; what we
- * have loaded may be from just before.
+ * What we have loaded may be from before the lock: a leader that adds partitions
+ * writes the new shape down with them, and replace_sync() shapes and options.
  */
 static void
-reload_shapes(Migration *m)
+reload_definition(Migration *m)
 {
-	Migration *now;
+	Migration *now = catalog_load(m->id, false);
 
-	if (strcmp(m->source_shape, relinfo_shape(m->source)) == 0 &&
-		strcmp(m->target_shape, relinfo_target_shape(m->target)) == 0)
-		return;
-	now = catalog_load(m->id, false);
 	if (now == NULL)
 		return;
+	m->options = now->options;
 	m->source_shape = now->source_shape;
 	m->target_shape = now->target_shape;
 }
@@ -103,8 +100,7 @@ check_shapes(Migration *m)
 {
 	char *shape;
 
-	if (m->source_shape && m->target_shape)
-		reload_shapes(m);
+	reload_definition(m);
 	guard_check_source(m);
 	if (m->target_shape == NULL)
 		return;
@@ -247,4 +243,26 @@ guard_mark(Migration *m)
 	if (swapped)
 		mark = add_trace(mark, m->target, sync_trigger_reverse_xmin(m->target));
 	return (int64) mark;
+}
+
+/*
+ * Has a reverse trigger been disabled, enabled or made since the swap, other
+ * than with its partition?  What was written meanwhile may be missing in the
+ * original.  The source's trigger was last written by the swap.
+ */
+bool
+guard_reverse_was_touched(Migration *m)
+{
+	List *tables = lcons_oid(m->target, relinfo_leaves(m->target));
+	ListCell *lc;
+
+	foreach (lc, tables)
+	{
+		Oid relid = lfirst_oid(lc);
+		TransactionId trigger = sync_trigger_reverse_xmin(relid);
+
+		if (TransactionIdFollows(trigger, m->trigger_xmin) && trigger != attached_by(relid))
+			return true;
+	}
+	return false;
 }

@@ -43,11 +43,20 @@ simplify_map(ColumnMap *map)
 	}
 }
 
-/* Can evaluating it raise an error? */
+/*
+ * Can computing this column of a row raise an error?  Of a key that the row has
+ * itself this is asked: only a cast can.  Where it has none, see map_lacks_key().
+ */
 static bool
-is_risky(Node *expr)
+is_risky(ColumnMap *map, int i)
 {
-	return expr != NULL && !IsA(expr, Const);
+	Node *expr = map->expr[i];
+
+	if (map->derived[i] != NULL)
+		expr = linitial(castNode(CoalesceExpr, expr)->args);
+	while (expr != NULL && IsA(expr, RelabelType))
+		expr = (Node *) ((RelabelType *) expr)->arg;
+	return expr != NULL && !IsA(expr, Const) && !IsA(expr, Var);
 }
 
 static bool
@@ -57,7 +66,7 @@ is_map_risky(ColumnMap *map)
 
 	for (i = 0; i < map->natts; i++)
 	{
-		if (is_risky(map->expr[i]) && map->derived[i] == NULL)
+		if (is_risky(map, i))
 			return true;
 	}
 	return false;
@@ -208,10 +217,11 @@ open_key(Mirror *mirror, ColumnMap *map, Relation root)
 		if (TupleDescAttr(mirror->target_desc, i)->attisdropped ||
 			!entry_determines(mirror, map, i, logged))
 			continue;
-		if (is_risky(map->expr[i]) && !deeper && !has_partition_attrs(root, attr, &in_expression))
+		if ((is_risky(map, i) || map->derived[i] != NULL) && !deeper &&
+			!has_partition_attrs(root, attr, &in_expression))
 			continue;
 		mirror->key_attrs = bms_add_member(mirror->key_attrs, i);
-		mirror->entry_risky |= is_risky(map->expr[i]) && map->derived[i] == NULL;
+		mirror->entry_risky |= is_risky(map, i);
 	}
 	(void) columns_of_partition_key(mirror->m, &mirror->key_known);
 

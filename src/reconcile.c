@@ -248,8 +248,9 @@ reconcile_range(Run *run, void *arg)
 	run_limit_lock_waits(run);
 	LockRelationOid(swapped ? m->target : m->source, AccessShareLock);
 	LockRelationOid(swapped ? m->source : m->target, AccessShareLock);
-	guard_check(m);
+	/* the place first: whoever asks for it anew may have changed the definition */
 	range->pending = load_place(m, &range->low);
+	guard_check(m);
 	if (!range->pending)
 		return;
 

@@ -18,6 +18,7 @@
 
 #include "executor/spi.h"
 #include "mb/pg_wchar.h"
+#include "parser/parse_coerce.h"
 #include "sqlgen.h"
 #include "utils/builtins.h"
 #include "utils/json.h"
@@ -69,6 +70,43 @@ sql_columns(Oid relid, int natts, const AttrNumber *attnums, const char *alias)
 		appendStringInfoString(&buf, quote_identifier(get_attname(relid, attnums[i], false)));
 	}
 	return buf.data;
+}
+
+/*
+ * Functions that fit a value to a length know whether a cast was asked for only
+ * if they have a third argument; the others do the same in both cases.
+ */
+static bool
+tells_cast_from_assignment(Oid type, int32 typmod, Oid *function)
+{
+	return typmod >= 0 && find_typmod_coercion_function(type, function) == COERCION_PATH_FUNC &&
+		   get_func_nargs(*function) == 3;
+}
+
+/*
+ * (value)::type, or where that would cut
+ *
+ *		pg_catalog."varchar"((value)::character varying, 7, false)
+ *
+ * and of a domain over such a type that, cast to the domain.
+ */
+char *
+sql_assignment(const char *value, Oid type, int32 typmod)
+{
+	bits16 flags = FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY;
+	int32 base_typmod = typmod;
+	Oid base = getBaseTypeAndTypmod(type, &base_typmod);
+	char *name = format_type_extended(type, typmod, flags);
+	char *fitted;
+	Oid function;
+
+	if (!tells_cast_from_assignment(base, base_typmod, &function))
+		return psprintf("(%s)::%s", value, name);
+	fitted = psprintf(
+		"%s((%s)::%s, %d, false)",
+		sql_qualified(get_namespace_name(get_func_namespace(function)), get_func_name(function)),
+		value, format_type_extended(base, -1, flags), base_typmod);
+	return base == type ? fitted : psprintf("(%s)::%s", fitted, name);
 }
 
 /* ------------------------------------------------------------------------

@@ -17,6 +17,11 @@ extern char *sql_relation(Oid relid);
 extern char *sql_qualified(const char *schema, const char *name);
 /* quoted list of column names of relid: "a, b"; alias may be NULL or "s" */
 extern char *sql_columns(Oid relid, int natts, const AttrNumber *attnums, const char *alias);
+/*
+ * SQL that brings a value to a column's type as an assignment does: one too long
+ * for a varchar(n) is an error (22001), where a cast would cut it.
+ */
+extern char *sql_assignment(const char *value, Oid type, int32 typmod);
 
 /*
  * base || suffix cut to NAMEDATALEN - 1 bytes by shortening base at a

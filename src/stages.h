@@ -22,7 +22,8 @@ extern StepResult install_mend_step(Run *run);
  * guard: called by every batch after it locked the source (and before its
  * snapshot): errors with ERRCODE_MIGRATION_RESTART if the source was rewritten
  * or truncated since the horizon, ERRCODE_MIGRATION_TAMPERED if trigger,
- * columns or leaves are not what they were.  guard.c
+ * columns or leaves are not what they were.  Reads m's options and shapes anew.
+ * guard.c
  */
 extern void guard_check(Migration *m);
 
@@ -36,6 +37,9 @@ extern void guard_check_source(Migration *m);
  * it is.
  */
 extern int64 guard_mark(Migration *m);
+
+/* Swapped: somebody has disabled, enabled or made a reverse trigger since. */
+extern bool guard_reverse_was_touched(Migration *m);
 
 /* copy.c: logging -> copying -> indexing */
 extern StepResult copy_begin_step(Run *run); /* state logging, goal beyond */

@@ -185,21 +185,24 @@ find_table(int64 migration_id, Oid relid, Direction direction)
 	return table;
 }
 
+/* In direction reverse TRUNCATE is answered before it, while the rows are there. */
 static void
-check_protocol(FunctionCallInfo fcinfo, bool row)
+check_protocol(FunctionCallInfo fcinfo, Direction direction, bool row)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	bool before = !row && direction == DIRECTION_REVERSE;
 
 	if (!CALLED_AS_TRIGGER(fcinfo))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("function was not called by trigger manager")));
-	if (!TRIGGER_FIRED_AFTER(trigger->tg_event) ||
+	if ((TRIGGER_FIRED_BEFORE(trigger->tg_event) != 0) != before ||
 		(TRIGGER_FIRED_FOR_ROW(trigger->tg_event) != 0) != row ||
 		(!row && !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event)))
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("function must be fired %s",
-							   row ? "AFTER INSERT, UPDATE or DELETE FOR EACH ROW"
-								   : "AFTER TRUNCATE FOR EACH STATEMENT")));
+							   row		? "AFTER INSERT, UPDATE or DELETE FOR EACH ROW"
+							   : before ? "BEFORE TRUNCATE FOR EACH STATEMENT"
+										: "AFTER TRUNCATE FOR EACH STATEMENT")));
 	if (trigger->tg_trigger->tgnargs != 1)
 		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
 						errmsg("function needs one argument, the number of a migration")));
@@ -214,7 +217,7 @@ sync_table(FunctionCallInfo fcinfo, Direction direction, bool row)
 	Oid relid;
 	int64 id;
 
-	check_protocol(fcinfo, row);
+	check_protocol(fcinfo, direction, row);
 	relid = RelationGetRelid(trigger->tg_relation);
 	id = strtoll(trigger->tg_trigger->tgargs[0], NULL, 10);
 	if (table == NULL || table->migration_id != id || table->relid != relid ||

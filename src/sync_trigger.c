@@ -257,7 +257,7 @@ make_truncate_trigger(Migration *m, Oid relid)
 	if (is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
 		return;
 	(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\""
-				   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+				   " BEFORE TRUNCATE ON %s FOR EACH STATEMENT"
 				   " EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('" INT64_FORMAT "')",
 				   table, m->id);
 	(void) sql_run(

@@ -7,7 +7,7 @@
  * takes long.  Before the migration is live (an index build may be running on
  * the target) it only leaves a mark, and the leader starts the copy over.  Live,
  * the target is truncated in the same transaction; swapped, the original, or
- * those of its rows that stood in the partition which was truncated.
+ * those of its rows that stand in the partition which is about to be truncated.
  *
  * Whether it is live is told by the function that the row trigger calls, not by
  * a table, which the writer might read with an old snapshot.
@@ -22,14 +22,18 @@
 #include "executor/spi.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
+#include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "storage/bufmgr.h"
 #include "sync.h"
 #include "sync_internal.h"
 #include "sync_trigger.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
+#include "utils/typcache.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_truncate);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse_truncate);
@@ -92,31 +96,73 @@ execute_latest(const char *sql)
 }
 
 /*
- * Delete the rows of the original that belong to a partition:
+ * A column of the identity, of a row s of the original, as the target has it in
+ * the column "attnum": mostly itself.  The map of columns is asked only where
+ * one may be computed: it can't be made where the value of a key means nothing
+ * any more, and TRUNCATE must go on then.
+ */
+static char *
+original_value(Migration *m, AttrNumber own, AttrNumber attnum)
+{
+	Oid type = get_atttype(m->target, attnum);
+	char *value;
+
+	if (json_field(m->options, "columns") != NULL)
+		return columns_select_list_without(
+			m, DIRECTION_FORWARD, false,
+			bms_del_member(bms_add_range(NULL, 1, MaxHeapAttributeNumber), attnum));
+	value = psprintf("s.%s", quote_identifier(get_attname(m->source, own, false)));
+	if (get_atttype(m->source, own) == type)
+		return value;
+	return psprintf(
+		"%s::%s", value,
+		format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+}
+
+/* "s.id OPERATOR(pg_catalog.=) l.id", a term for each column of the identity */
+static char *
+same_row(Migration *m)
+{
+	Identity *identity = relinfo_identity(m->source, false);
+	StringInfoData where;
+
+	initStringInfo(&where);
+	for (int i = 0; i < identity->natts; i++)
+	{
+		char *name = get_attname(m->source, identity->attnums[i], false);
+		AttrNumber attnum = get_attnum(m->target, name);
+		Oid type;
+
+		if (attnum <= 0)
+			ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+							errmsg("the target has no column \"%s\" to tell rows by", name),
+							errhint("Truncate the whole table, or delete the rows.")));
+		type = get_atttype(m->target, attnum);
+		if (i > 0)
+			appendStringInfoString(&where, " AND ");
+		generate_operator_clause(&where, original_value(m, identity->attnums[i], attnum), type,
+								 lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr,
+								 psprintf("l.%s", quote_identifier(name)), type);
+	}
+	return where.data;
+}
+
+/*
+ * Delete the rows of the original whose rows stand in a partition:
  *
- *	DELETE FROM ONLY t_orig WHERE ctid = ANY (ARRAY(
- *		SELECT x."!ctid" FROM (SELECT s.ctid AS "!ctid", s.id AS id, ... FROM ONLY t_orig s) x
- *		WHERE <the partition's constraint>))
+ *	DELETE FROM ONLY t_orig s USING ONLY t_p0 l WHERE s.id OPERATOR(pg_catalog.=) l.id
  *
- * The constraint speaks of the partition's columns, and x has those.
+ * They are still there.  What the original's rows would come to isn't asked: a
+ * key derived today may be another than the one that the row stands under.
  */
 static void
 delete_partition_rows(Migration *m, Oid leaf)
 {
-	char *original = sql_relation(m->source);
 	UserSwitch user;
-	char *constraint;
-	char *sql;
 
 	user_switch_owner(&user, m->owner);
-	constraint =
-		sql_text("SELECT COALESCE(pg_catalog.pg_get_partition_constraintdef(%u), 'true')", leaf);
-	sql = psprintf("DELETE FROM ONLY %s WHERE ctid = ANY (ARRAY("
-				   "SELECT x.\"!ctid\" FROM (SELECT s.ctid AS \"!ctid\", %s FROM ONLY %s s%s) x"
-				   " WHERE %s))",
-				   original, columns_select_list(m, DIRECTION_FORWARD, true), original,
-				   columns_joins(m), constraint);
-	execute_latest(sql);
+	execute_latest(psprintf("DELETE FROM ONLY %s s USING ONLY %s l WHERE %s",
+							sql_relation(m->source), sql_relation(leaf), same_row(m)));
 	user_switch_back(&user);
 }
 
@@ -158,7 +204,7 @@ migrate_ext_sync_truncate(PG_FUNCTION_ARGS)
 }
 
 /*
- * TRUNCATE of the target or of one of its leaves.  Errors where a foreign key
+ * Before a TRUNCATE of the target or of one of its leaves.  Errors where a foreign key
  * still points at the original, as PostgreSQL words it.
  */
 Datum

@@ -231,12 +231,14 @@ AS $$
 
     UNION ALL
     SELECT 'error', 'migration ' || pg_catalog.quote_ident(m.name),
-           pg_catalog.format('rows differ, as last compared: %s missing, %s extra, %s different', v.missing, v.extra, v.different),
+           pg_catalog.format('rows differ, as last compared: %s missing, %s extra, %s different', v.missing, v.extra, v.different)
+               || CASE WHEN v.stale_key > 0
+                       THEN pg_catalog.format(', %s with a key derived from what has changed since', v.stale_key) ELSE '' END,
            CASE WHEN m.state = 'live' THEN 'UPDATE these rows, which carries them over, or cancel the migration and make it anew'
                 ELSE 'UPDATE these rows, which carries them over' END
     FROM m
     CROSS JOIN LATERAL (SELECT * FROM migrate_ext.verification v WHERE v.migration = m.id ORDER BY v.id DESC LIMIT 1) v
-    WHERE v.missing + v.extra + v.different > 0 AND v.verified_at > m.live_at
+    WHERE v.missing + v.extra + v.different + v.stale_key > 0 AND v.verified_at > m.live_at
 
     UNION ALL
     SELECT 'warning', 'partition ' || p.partdefid::pg_catalog.regclass,

@@ -554,7 +554,8 @@ sub attacks_on_writers
 	is(sql("SELECT count(*) FROM (SELECT id, k, v FROM app.w EXCEPT ALL SELECT id, k, v FROM app.w_orig) AS d"), '0', 'both are equal');
 	$offset = -s $node->logfile;
 	superuser_calls('TRUNCATE app.w_parts_1;');
-	writes_by_owner($offset, 'TRUNCATE of a partition', 'key_constant');
+	# rows go by their identity: no key is computed
+	is(join(', ', grep { !/ as app_owner$/ } attacks_since($offset)), '', 'TRUNCATE of a partition: nothing ran as anybody but the owner');
 	is(sql("SELECT count(*) FROM (SELECT id, k, v FROM app.w_orig EXCEPT ALL SELECT id, k, v FROM app.w) AS d"), '0', 'both are equal');
 	# a sharding key that is derived: by the copy, and by the trigger that fills it
 	sql_as('app_owner', <<~'SQL');
@@ -705,7 +706,7 @@ sub strangers_triggers
 		CREATE TRIGGER b AFTER INSERT OR UPDATE OR DELETE ON strange.t_$victim FOR EACH ROW EXECUTE FUNCTION migrate_ext.sync_write_through('$id');
 		CREATE TRIGGER c AFTER INSERT OR UPDATE OR DELETE ON strange.t_$victim FOR EACH ROW EXECUTE FUNCTION migrate_ext.sync_reverse('$id');
 		CREATE TRIGGER d AFTER TRUNCATE ON strange.t_$victim FOR EACH STATEMENT EXECUTE FUNCTION migrate_ext.sync_truncate('$id');
-		CREATE TRIGGER e AFTER TRUNCATE ON strange.t_$victim FOR EACH STATEMENT EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('$id');
+		CREATE TRIGGER e BEFORE TRUNCATE ON strange.t_$victim FOR EACH STATEMENT EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('$id');
 		INSERT INTO strange.t_$victim (k, v, day, at) VALUES (1, 1, now(), now()), (2, 2, now(), now());
 		UPDATE strange.t_$victim SET v = 3, id = 5 WHERE k = 1;
 		DELETE FROM strange.t_$victim WHERE k = 2;
