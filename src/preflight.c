@@ -42,6 +42,10 @@ PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)"     \
 	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity)," \
 	" object COLLATE \"C\", problem COLLATE \"C\""
+#define KEY_NOTES_SQL                                                                   \
+	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_key($1)"       \
+	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity)," \
+	" object COLLATE \"C\", problem COLLATE \"C\""
 
 /* A row as preflight() returns it: severity, object, problem, remedy. */
 #define PREFLIGHT_COLUMNS 4
@@ -204,16 +208,16 @@ each_error(Migration *m, RowFunction f, void *arg)
 }
 
 static void
-each_note(Migration *m, RowFunction f, void *arg)
+each_note(Migration *m, const char *sql, RowFunction f, void *arg)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(m->id)};
 	UserSwitch user;
 
 	user_switch_superuser(&user);
-	check_spi(SPI_connect(), SPI_OK_CONNECT, NOTES_SQL);
-	check_spi(SPI_execute_with_args(NOTES_SQL, lengthof(types), types, values, NULL, false, 0),
-			  SPI_OK_SELECT, NOTES_SQL);
+	check_spi(SPI_connect(), SPI_OK_CONNECT, sql);
+	check_spi(SPI_execute_with_args(sql, lengthof(types), types, values, NULL, false, 0),
+			  SPI_OK_SELECT, sql);
 	each_row(f, arg);
 	SPI_finish();
 	user_switch_back(&user);
@@ -282,10 +286,12 @@ migrate_ext_preflight(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (m->state <= STATE_SWAPPED)
+	if (migration_is_key(m))
+		each_note(m, KEY_NOTES_SQL, put_row, result);
+	else if (m->state <= STATE_SWAPPED)
 	{
 		each_error(m, put_row, result);
-		each_note(m, put_row, result);
+		each_note(m, NOTES_SQL, put_row, result);
 		each_impossible_index(m, put_row, result);
 	}
 	return (Datum) 0;
