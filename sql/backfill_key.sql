@@ -242,8 +242,9 @@ SELECT try($$SELECT migrate_ext.backfill_key('beside', 'k')$$);
 SELECT try($$SELECT migrate_ext.backfill_key('beside_orig', 'k')$$);
 \set VERBOSITY terse
 CALL migrate_ext.verify('beside');
-CALL migrate_ext.cancel('beside');
 CALL migrate_ext.complete('backfill_key.beside');
+CALL migrate_ext.verify('beside');
+CALL migrate_ext.cancel('beside');
 SELECT migrate_ext.forget(migration) FROM migrate_ext.migrations;
 \set VERBOSITY default
 RESET ROLE;

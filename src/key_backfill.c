@@ -321,8 +321,7 @@ record_job(Run *run, void *arg)
 
 	if (run->m != NULL)
 		batch_record(run, BATCH_KEY, (BlockNumber) (job->range.first / KEY_PLACES),
-					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled,
-					 job->counts.skipped, 0);
+					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled, 0, 0);
 }
 
 /* Fill a range of the pass; false: it must be done again. */
@@ -354,6 +353,7 @@ try_left(Run *run)
 	long ms = Min(LEFT_LONGEST_MS, LEFT_FIRST_MS << Min(pass.tries, 10));
 
 	run_sleep(run, ms);
+	ME_DEBUG_POINT("key_before_retry");
 	pass.tries++;
 	memcpy(ranges, pass.ranges, sizeof(ranges));
 	pass.nranges = 0;

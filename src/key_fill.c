@@ -35,6 +35,7 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog.h"
+#include "catalog/namespace.h"
 #include "columns.h"
 #include "debug_point.h"
 #include "derive.h"
@@ -136,28 +137,23 @@ pace_next(double now, double wanted, double max)
 	return Min(Max(wanted, 1), max);
 }
 
-static int
-target_ms(const Migration *m)
-{
-	return Min(settings_get_int(m, "batch_target_ms"), LONGEST_TARGET_MS);
-}
-
 /* Few rows say more of what a statement costs than of what a row does. */
 static void
-pace_learn_rows(const Migration *m, const Piece *piece)
+pace_learn_rows(const Piece *piece)
 {
-	double wanted = piece->counts.filled * target_ms(m) / Max(piece->took_ms, 0.1);
+	int target_ms = piece->job->target_ms;
+	double wanted = piece->counts.filled * target_ms / Max(piece->took_ms, 0.1);
 
 	if (piece->counts.filled >= pace.rows / 2 ||
-		(piece->counts.filled > 0 && piece->took_ms > target_ms(m)))
+		(piece->counts.filled > 0 && piece->took_ms > target_ms))
 		pace.rows = pace_next(pace.rows, wanted, MAX_ROWS);
 }
 
 static void
-pace_learn_blocks(const KeyJob *job, double took_ms, int wanted_ms)
+pace_learn_blocks(const KeyJob *job, double took_ms)
 {
 	double blocks = (double) (job->range.end - job->range.first) / KEY_PLACES;
-	double wanted = blocks * wanted_ms / Max(took_ms, 0.1);
+	double wanted = blocks * job->target_ms / Max(took_ms, 0.1);
 
 	if (blocks < floor(pace.blocks) && wanted > pace.blocks)
 		return;
@@ -210,6 +206,7 @@ key_guard(Run *run, LOCKMODE lockmode)
 	AttrNumber attnum;
 	ShardingKey *key;
 	Migration *other;
+	Oid named;
 
 	run_limit_lock_waits(run);
 	LockRelationOid(m->source, lockmode);
@@ -236,6 +233,12 @@ key_guard(Run *run, LOCKMODE lockmode)
 			   psprintf("table %s is the original of migration \"%s\" now, which is swapped", table,
 						other->name),
 			   "Undo that and call migrate_ext.resume,");
+	named = get_relname_relid(m->table_name, get_namespace_oid(m->schema_name, true));
+	if (OidIsValid(named) && named != m->source)
+		refuse(m,
+			   psprintf("table %s is another one by now; the one to fill is %s", table,
+						sql_relation(m->source)),
+			   "Give it its name again and call migrate_ext.resume,");
 }
 
 /* "s.a, s.b" of these columns, or a constant where there are none */
@@ -519,6 +522,7 @@ fill_piece(Run *run, void *arg)
 		return;
 	error_context_stack = &callback;
 	key_guard(run, RowExclusiveLock);
+	job->target_ms = Min(settings_get_int(run->m, "batch_target_ms"), LONGEST_TARGET_MS);
 	job->rewritten = relinfo_relfilenode(run->m->source) != job->relfilenode;
 	if (!job->rewritten)
 	{
@@ -527,7 +531,7 @@ fill_piece(Run *run, void *arg)
 		INSTR_TIME_SET_CURRENT(took);
 		INSTR_TIME_SUBTRACT(took, start);
 		piece->took_ms = INSTR_TIME_GET_MILLISEC(took);
-		pace_learn_rows(run->m, piece);
+		pace_learn_rows(piece);
 	}
 	if (!job->rewritten && piece->split == 0)
 	{
@@ -724,8 +728,8 @@ key_fill(Run *run, KeyJob *job)
 		fill_range(run, job, job->range, false);
 	if (job->batch != NULL && !job->finished && !run_attempt(run, finish_batch, job, &error))
 		ReThrowError(error);
-	pace_learn_blocks(job, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()),
-					  Min(setting_batch_target_ms, LONGEST_TARGET_MS));
+	if (job->target_ms > 0)
+		pace_learn_blocks(job, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
 }
 
 /* ------------------------------------------------------------------------

@@ -43,6 +43,7 @@ typedef struct KeyJob
 	MigrationState state; /* in which the migration is, or the job is stopped */
 	Batch *batch;		  /* that it is, or NULL */
 	Oid relfilenode;	  /* the table's when the pass began */
+	int target_ms;		  /* what a transaction should take */
 	KeyCounts counts;
 	bool stopped;	/* paused, cancelled, or the batch is somebody else's */
 	bool rewritten; /* the table has another relfilenode: nothing was done */
