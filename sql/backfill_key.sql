@@ -211,12 +211,12 @@ SELECT migrate_ext.forget('children');
 INSERT INTO children SELECT g FROM generate_series(1, 10) g;
 SELECT migrate_ext.backfill_key('children', 'third');
 DROP TABLE children;
-RESET ROLE;
 CALL migrate_ext.run('children');
 SELECT state, pause_reason, waiting_for, next_step FROM migrate_ext.progress JOIN migrate_ext.migrations USING (migration, state);
 SELECT severity, problem, remedy FROM migrate_ext.preflight('children');
 CALL migrate_ext.cancel('children');
 SELECT migrate_ext.forget('children');
+RESET ROLE;
 \set VERBOSITY default
 
 -- beside a migration to partitions: neither is in the other's way, and what is filled is carried over

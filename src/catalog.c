@@ -306,11 +306,21 @@ migration_is_idle(const Migration *m)
 		   (m->state == STATE_CREATED || (migration_is_key(m) && m->state == STATE_LIVE));
 }
 
-/* Whose migration it is; where the source has been dropped, the target tells. */
+Oid
+migration_owner(const Migration *m)
+{
+	char *first;
+
+	if (OidIsValid(m->owner))
+		return m->owner;
+	first = migration_is_key(m) ? json_field(m->options, "owner") : NULL;
+	return first != NULL ? (Oid) strtoul(first, NULL, 10) : relinfo_owner(m->target);
+}
+
 static bool
 is_callers(Migration *m)
 {
-	Oid owner = OidIsValid(m->owner) ? m->owner : relinfo_owner(m->target);
+	Oid owner = migration_owner(m);
 
 	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
 }

@@ -36,6 +36,11 @@ extern Migration *catalog_of_table(Oid relid);
 extern bool migration_is_key(const Migration *m);
 /* 55000 for one of kind "key": the call needs a target */
 extern void migration_require_target(const Migration *m, const char *call);
+/*
+ * Whose it is: the source's owner; where that was dropped the target's, or of kind
+ * "key" who owned the source at first.  InvalidOid if there is nobody.
+ */
+extern Oid migration_owner(const Migration *m);
 /* Is there nothing that a leader would do, until somebody asks for it? */
 extern bool migration_is_idle(const Migration *m);
 /* unfinished ones of kind "key" of a table: List of Migration * */

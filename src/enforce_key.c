@@ -280,6 +280,21 @@ set_body(Run *run, void *arg)
  * ------------------------------------------------------------------------
  */
 
+static void
+check_deadline(Enforcement *e, const char *why)
+{
+	if (GetCurrentTimestamp() < e->deadline)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_MIGRATION_TIMEOUT),
+		 errmsg("time is up: column \"%s\" of table \"%s\" may still be null", e->column, e->table),
+		 errdetail("%s%s", why,
+				   e->ours ? "The check that forbids new ones stays." : "Nothing has changed."),
+		 errhint("Call migrate_ext.enforce_key again at a quieter time: it goes on "
+				 "from there.")));
+}
+
 /*
  * Attempts until the lock is had; MX002 after the deadline.  Any other error is
  * returned, NULL if there was none.
@@ -295,15 +310,7 @@ try_step(Enforcement *e, RunBody body)
 			return NULL;
 		if (!attempt_is_lock_failure(error))
 			return error;
-		if (GetCurrentTimestamp() >= e->deadline)
-			ereport(
-				ERROR,
-				(errcode(ERRCODE_MIGRATION_TIMEOUT),
-				 errmsg("time is up: the lock on table \"%s\" was not to be had", e->table),
-				 errdetail("Last error: %s. Column \"%s\" may be null as before%s.", error->message,
-						   e->column, e->ours ? "; the check that forbids new ones stays" : ""),
-				 errhint("Call migrate_ext.enforce_key again at a quieter time: it goes on "
-						 "from there.")));
+		check_deadline(e, psprintf("Last error: %s. ", error->message));
 		attempt_back_off(e->run, e->attempts++, e->deadline);
 		MemoryContextReset(e->run->scratch);
 	}
@@ -370,6 +377,7 @@ enforce(Enforcement *e)
 	/* again where somebody takes away what was made */
 	while (!e->not_null)
 	{
+		check_deadline(e, "");
 		if (!e->proven)
 			prove(e);
 		ME_DEBUG_POINT("enforce_after_validate");

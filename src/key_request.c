@@ -172,8 +172,10 @@ record(const FillRequest *request)
 	m->source = request->source;
 	m->owner = request->rel->rd_rel->relowner;
 	m->state = m->goal = STATE_CREATED;
-	m->options = json_parse(psprintf("{\"on_null_key\": %s, \"search_path\": %s}",
-									 json_quote(request->on_null_key), json_quote(search_path)));
+	m->options =
+		json_parse(psprintf("{\"on_null_key\": %s, \"search_path\": %s, "
+							"\"owner\": \"%u\"}",
+							json_quote(request->on_null_key), json_quote(search_path), m->owner));
 	m->settings = json_parse("{}");
 	m->definition = request->definition;
 	catalog_insert(m);

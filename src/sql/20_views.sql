@@ -17,15 +17,16 @@ CREATE FUNCTION migrate_ext.workers(migration_id bigint) RETURNS integer
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_workers';
 COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes are at work on a migration';
 
--- Where the original was dropped, the target tells who the owner is.
+-- Where the original was dropped, the target tells who the owner is, or, of kind key, the record.
 CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
-SELECT m.*, COALESCE(s.relowner, t.relowner) AS owner,
+SELECT m.*, COALESCE(s.relowner, t.relowner, k.owner) AS owner,
        s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists
 FROM migrate_ext.migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
+CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k
 WHERE pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
-   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner), 'MEMBER');
+   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER');
 COMMENT ON VIEW migrate_ext.visible_migration IS 'internal: the migrations that the reader may see';
 
 CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
