@@ -10,6 +10,6 @@ SET client_min_messages = warning;
 \! rm results/readme_blocks.sql
 \d visits
 SELECT count(*), min(id), max(id) FROM visits;
-SELECT migration, state, source, target, original FROM migrate_ext.migrations;
+SELECT migration, kind, state, source, target, original FROM migrate_ext.migrations ORDER BY migration;
 \c :here
 DROP DATABASE regress_readme WITH (FORCE);

@@ -9,6 +9,7 @@
 
 #include "access/xlog.h"
 #include "miscadmin.h"
+#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 
 #include "arguments.h"
@@ -53,4 +54,19 @@ argument_require_writable(const char *call)
 {
 	PreventCommandDuringRecovery(call);
 	PreventCommandIfReadOnly(call);
+}
+
+void
+argument_require_nonatomic(FunctionCallInfo fcinfo, const char *call)
+{
+	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
+		!castNode(CallContext, fcinfo->context)->atomic)
+		return;
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
+		 errmsg("%s cannot run inside a transaction block", call),
+		 errdetail("It waits between transactions of its own."),
+		 errhint(
+			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
 }

@@ -24,4 +24,7 @@ extern Jsonb *argument_options(FunctionCallInfo fcinfo, int n);
  */
 extern void argument_require_writable(const char *call);
 
+/* Every procedure that waits: 25001 where it stands in a transaction block. */
+extern void argument_require_nonatomic(FunctionCallInfo fcinfo, const char *call);
+
 #endif

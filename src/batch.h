@@ -20,6 +20,7 @@
 
 #define BATCH_COPY "copy"
 #define BATCH_INDEX "index"
+#define BATCH_KEY "key" /* a record only: what a later pass has filled */
 
 typedef struct Batch
 {
@@ -62,6 +63,10 @@ extern bool batch_begin(Run *run, Batch *batch);
 extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped);
 /* Give a batch back after an error, in a transaction of its own. */
 extern void batch_give_back(Run *run, Batch *batch);
+
+/* Record work that was done without a claim, as a batch that is done. */
+extern void batch_record(Run *run, const char *kind, BlockNumber first, BlockNumber last,
+						 int64 rows, int64 skipped, double took_ms);
 
 /* Not finished yet (of this epoch), blocks not given away yet included. */
 extern int64 batch_open_count(Migration *m, const char *kind);

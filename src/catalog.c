@@ -247,15 +247,80 @@ catalog_load_latest(int64 id)
 Migration *
 catalog_of_table(Oid relid)
 {
-	return load("(m.source = $1 OR m.target = $1) AND m.state NOT IN ('completed', 'cancelled')",
+	return load("(m.source = $1 OR m.target = $1) AND m.kind = 'partition'"
+				" AND m.state NOT IN ('completed', 'cancelled')",
 				OIDOID, ObjectIdGetDatum(relid), false, false);
 }
 
-/* Whose migration it is; where the source has been dropped, the target tells. */
+List *
+catalog_key_migrations(Oid source)
+{
+	Oid types[] = {OIDOID};
+	Datum values[] = {ObjectIdGetDatum(source)};
+	CatalogCall call = {0};
+	List *result = NIL;
+	uint64 n;
+
+	n = catalog_begin(&call,
+					  "SELECT " MIGRATION_COLUMNS " FROM migrate_ext.migration m"
+					  " WHERE m.source = $1 AND m.kind = 'key'"
+					  " AND m.state NOT IN ('completed', 'cancelled') ORDER BY id",
+					  1, types, values, NULL);
+	for (uint64 i = 0; i < n; i++)
+	{
+		Migration *m = migration_from_row(&call, i);
+		MemoryContext old = MemoryContextSwitchTo(call.outer);
+
+		result = lappend(result, m);
+		MemoryContextSwitchTo(old);
+	}
+	catalog_end(&call);
+	return result;
+}
+
+bool
+migration_is_key(const Migration *m)
+{
+	return strcmp(m->kind, "key") == 0;
+}
+
+void
+migration_require_target(const Migration *m, const char *call)
+{
+	if (!migration_is_key(m))
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("%s needs a migration to a partitioned table", call),
+			 errdetail("Migration \"%s\" fills a column in place: it has no target.", m->name),
+			 errhint("It is begun by migrate_ext.start, and ended by CALL migrate_ext.finalize or "
+					 "CALL migrate_ext.cancel.")));
+}
+
+bool
+migration_is_idle(const Migration *m)
+{
+	if (m->state >= STATE_COMPLETED)
+		return true;
+	return m->state == m->goal &&
+		   (m->state == STATE_CREATED || (migration_is_key(m) && m->state == STATE_LIVE));
+}
+
+Oid
+migration_owner(const Migration *m)
+{
+	char *first;
+
+	if (OidIsValid(m->owner))
+		return m->owner;
+	first = migration_is_key(m) ? json_field(m->options, "owner") : NULL;
+	return first != NULL ? (Oid) strtoul(first, NULL, 10) : relinfo_owner(m->target);
+}
+
 static bool
 is_callers(Migration *m)
 {
-	Oid owner = OidIsValid(m->owner) ? m->owner : relinfo_owner(m->target);
+	Oid owner = migration_owner(m);
 
 	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
 }
@@ -300,7 +365,8 @@ catalog_unfinished(void)
 	n = catalog_begin(&call,
 					  "SELECT id FROM migrate_ext.migration "
 					  "WHERE state NOT IN ('completed', 'cancelled')"
-					  " AND NOT (state = 'created' AND goal = 'created') ORDER BY id",
+					  " AND NOT (state = 'created' AND goal = 'created')"
+					  " AND NOT (kind = 'key' AND state = 'live' AND goal = 'live') ORDER BY id",
 					  0, NULL, NULL, NULL);
 	for (i = 0; i < n; i++)
 	{
@@ -507,8 +573,10 @@ catalog_save_horizon(Migration *m)
 	values[2] = ObjectIdGetDatum(m->relfilenode);
 	values[3] = Int32GetDatum(m->epoch);
 	values[4] = ObjectIdGetDatum(m->log);
-	save(m, "horizon = $2, end_block = $3, relfilenode = $4, epoch = $5, log = $6", 5, types,
-		 values, NULL);
+	save(m,
+		 "horizon = NULLIF($2, '0'::pg_catalog.xid8), end_block = $3, relfilenode = $4, epoch = $5,"
+		 " log = NULLIF($6, 0::pg_catalog.oid)",
+		 5, types, values, NULL);
 	catalog_save_shapes(m);
 }
 
@@ -685,6 +753,46 @@ failed_row_remove(int64 migration_id, Jsonb *identity)
 	Datum values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identity)};
 
 	(void) catalog_exec("DELETE FROM migrate_ext.failed_row WHERE migration = $1 AND identity = $2",
+						2, types, values, NULL);
+}
+
+void
+failed_rows_add(int64 migration_id, Jsonb *identities, int sqlerrcode, const char *message)
+{
+	Oid types[] = {INT8OID, JSONBOID, TEXTOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identities),
+					  CStringGetTextDatum(unpack_sql_state(sqlerrcode)),
+					  CStringGetTextDatum(message)};
+
+	(void) catalog_exec(
+		"INSERT INTO migrate_ext.failed_row AS f (migration, identity, reverse, sqlstate, message)"
+		" SELECT DISTINCT $1, e, false, $3, $4 FROM pg_catalog.jsonb_array_elements($2) e"
+		" ON CONFLICT (migration, identity) DO UPDATE SET sqlstate = excluded.sqlstate,"
+		" message = excluded.message, attempts = f.attempts + 1, failed_at = excluded.failed_at",
+		4, types, values, NULL);
+}
+
+int64
+failed_rows_among(int64 migration_id, Jsonb *identities)
+{
+	Oid types[] = {INT8OID, JSONBOID};
+	Datum values[] = {Int64GetDatum(migration_id), JsonbPGetDatum(identities)};
+	bool isnull;
+
+	return DatumGetInt64(
+		catalog_scalar("SELECT pg_catalog.count(*) FROM pg_catalog.jsonb_array_elements($2) e"
+					   " JOIN migrate_ext.failed_row f ON f.migration = $1 AND f.identity = e",
+					   2, types, values, &isnull));
+}
+
+void
+failed_rows_forget(int64 migration_id, TimestampTz since)
+{
+	Oid types[] = {INT8OID, TIMESTAMPTZOID};
+	Datum values[] = {Int64GetDatum(migration_id), TimestampTzGetDatum(since)};
+
+	(void) catalog_exec("DELETE FROM migrate_ext.failed_row WHERE migration = $1"
+						" AND failed_at < $2",
 						2, types, values, NULL);
 }
 

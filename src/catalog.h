@@ -26,8 +26,25 @@ extern Migration *catalog_load(int64 id, bool for_update);
 extern Migration *catalog_find(const char *name, bool for_update);
 /* for triggers: reads with the latest snapshot whatever the isolation level */
 extern Migration *catalog_load_latest(int64 id);
-/* the unfinished migration whose source or target is relid, or NULL */
+/* the unfinished migration of kind "partition" whose source or target is relid, or NULL */
 extern Migration *catalog_of_table(Oid relid);
+
+/*
+ * Migrations of kind "key" fill a column in place: they have neither target nor
+ * log, and any number of them may exist beside one of kind "partition".
+ */
+extern bool migration_is_key(const Migration *m);
+/* 55000 for one of kind "key": the call needs a target */
+extern void migration_require_target(const Migration *m, const char *call);
+/*
+ * Whose it is: the source's owner; where that was dropped the target's, or of kind
+ * "key" who owned the source at first.  InvalidOid if there is nobody.
+ */
+extern Oid migration_owner(const Migration *m);
+/* Is there nothing that a leader would do, until somebody asks for it? */
+extern bool migration_is_idle(const Migration *m);
+/* unfinished ones of kind "key" of a table: List of Migration * */
+extern List *catalog_key_migrations(Oid source);
 
 /* the unfinished migration of this name, or NULL; checks no rights */
 extern Migration *catalog_unfinished_named(const char *name);
@@ -111,6 +128,13 @@ extern void drain_place_reset(int64 migration_id);
 extern void failed_row_add(int64 migration_id, Direction direction, Jsonb *identity, int sqlerrcode,
 						   const char *message);
 extern void failed_row_remove(int64 migration_id, Jsonb *identity);
+/* the same error for each element of an array of identities */
+extern void failed_rows_add(int64 migration_id, Jsonb *identities, int sqlerrcode,
+							const char *message);
+/* how many of an array of identities are failed rows */
+extern int64 failed_rows_among(int64 migration_id, Jsonb *identities);
+/* forget those that have not been tried since */
+extern void failed_rows_forget(int64 migration_id, TimestampTz since);
 extern int64 failed_row_count(int64 migration_id);
 extern int64 failed_row_due(const Migration *m);
 extern List *failed_row_identities(const Migration *m, bool due); /* List of Jsonb * */

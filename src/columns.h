@@ -77,6 +77,14 @@ extern char *columns_joins(Migration *m);
  */
 extern void columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *value);
 
+/*
+ * A value over rows of "from" as SQL over "FROM source s" followed by *joins, to
+ * be evaluated for all of these rows.  Rows out are rows in, or a scalar subquery
+ * had more than one row.  As for columns_derive().
+ */
+struct Derivation;
+extern char *columns_value_sql(Relation from, struct Derivation *derivation, char **joins);
+
 /* Rows whose partition key comes out NULL are left out: options.on_null_key. */
 extern bool columns_skip_null_key(const Migration *m);
 

@@ -138,6 +138,12 @@ value_with_joins(Relation from, Derivation *derivation, int i, const char *condi
 	return text;
 }
 
+char *
+columns_value_sql(Relation from, Derivation *derivation, char **joins)
+{
+	return value_with_joins(from, derivation, 0, "true", joins);
+}
+
 /* The column as it is, in the target's type. */
 static Node *
 column_node(ColumnMap *map, int i, Form_pg_attribute from, Form_pg_attribute to)

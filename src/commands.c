@@ -91,14 +91,18 @@ set_goal(Migration *m, MigrationState goal)
 		catalog_save_goal(m, goal, NULL);
 		event_add(m, "goal", NULL, "asked for: %s", state_name(goal));
 	}
-	worker_wake_or_warn(m);
+	if (!migration_is_idle(m))
+		worker_wake_or_warn(m);
 }
 
 /* install_sync(migration): goal logging */
 Datum
 migrate_ext_install_sync(PG_FUNCTION_ARGS)
 {
-	set_goal(find(fcinfo, "migrate_ext.install_sync()"), STATE_LOGGING);
+	Migration *m = find(fcinfo, "migrate_ext.install_sync()");
+
+	migration_require_target(m, "migrate_ext.install_sync()");
+	set_goal(m, STATE_LOGGING);
 	PG_RETURN_VOID();
 }
 
@@ -144,7 +148,7 @@ migrate_ext_resume(PG_FUNCTION_ARGS)
 	}
 	else if (leader_pid(m->id) != 0)
 		ereport(NOTICE, (errmsg("migration \"%s\" is not paused", m->name)));
-	if (m->state != STATE_CREATED || m->goal != STATE_CREATED)
+	if (!migration_is_idle(m))
 		worker_wake_or_warn(m);
 	PG_RETURN_VOID();
 }
@@ -177,6 +181,7 @@ swap(FunctionCallInfo fcinfo, const char *call, Direction direction)
 	MigrationState wanted = direction == DIRECTION_FORWARD ? STATE_LIVE : STATE_SWAPPED;
 	UserSwitch user;
 
+	migration_require_target(m, call);
 	if (m->state != wanted)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("migration \"%s\" is in state %s", m->name, state_name(m->state)),

@@ -58,7 +58,7 @@ visible_migration(FunctionCallInfo fcinfo)
 
 	if (m == NULL)
 		return NULL;
-	owner = OidIsValid(m->owner) ? m->owner : relinfo_owner(m->target);
+	owner = migration_owner(m);
 	if (is_member_of_role(GetUserId(), ROLE_PG_MONITOR) ||
 		(OidIsValid(owner) && is_member_of_role(GetUserId(), owner)))
 		return m;

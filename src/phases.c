@@ -36,10 +36,32 @@ static const Phase phases[NUM_STATES] = {
 	[STATE_CATCHING_UP] = {golive_step, NULL}, [STATE_LIVE] = {swap_step, NULL},
 };
 
-bool
-phase_has_work(MigrationState state)
+/* Those of kind "key", whose states are the same. */
+static const Phase key_phases[NUM_STATES] = {
+	[STATE_CREATED] = {key_begin_step, NULL},		  [STATE_LOGGING] = {key_logging_step, NULL},
+	[STATE_COPYING] = {key_copy_step, key_copy_work}, [STATE_INDEXING] = {key_indexing_step, NULL},
+	[STATE_CATCHING_UP] = {key_catch_up_step, NULL},
+};
+
+static const Phase *
+phase_of(bool key, MigrationState state)
 {
-	return phases[state].work != NULL;
+	return key ? &key_phases[state] : &phases[state];
+}
+
+void
+phase_saw(Run *run, const Migration *m)
+{
+	run->seen_key = migration_is_key(m);
+	run->seen_state = m->state;
+	run->seen_goal = m->goal;
+	run->seen_paused = m->paused;
+}
+
+bool
+phase_has_work(const Run *run)
+{
+	return phase_of(run->seen_key, run->seen_state)->work != NULL;
 }
 
 /*
@@ -54,12 +76,29 @@ mend(Run *run, MigrationState state)
 	return install_mend_step(run);
 }
 
+/* The same for kind "key": nothing to swap, and no trigger to look after. */
+static StepResult
+dispatch_key(Run *run, const Migration *m)
+{
+	if (m->goal == STATE_CANCELLED)
+		return key_cancel_step(run);
+	if (m->paused)
+		return STEP_WAIT;
+	if (m->state == STATE_LIVE)
+		return m->goal == STATE_COMPLETED ? key_finish_step(run) : STEP_WAIT;
+	if (m->state >= m->goal)
+		return STEP_WAIT;
+	return key_phases[m->state].step(run);
+}
+
 /* The step for what the row says; outside of a transaction. */
 static StepResult
 dispatch(Run *run, const Migration *m)
 {
 	if (m->state > STATE_SWAPPED)
 		return STEP_WAIT;
+	if (migration_is_key(m))
+		return dispatch_key(run, m);
 	if (m->goal == STATE_CANCELLED)
 		return cancel_step(run);
 	if (m->goal == STATE_COMPLETED && m->state == STATE_SWAPPED)
@@ -92,14 +131,12 @@ step(Run *run)
 		return STEP_DONE;
 	}
 	m = *run->m;
-	run->seen_state = m.state;
-	run->seen_goal = m.goal;
-	run->seen_paused = m.paused;
+	phase_saw(run, &m);
 	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
 	run_commit(run);
 
 	if (restart && !m.paused && m.goal != STATE_CANCELLED)
-		return install_restart_step(run);
+		return run->seen_key ? key_restart_step(run) : install_restart_step(run);
 	return dispatch(run, &m);
 }
 
@@ -124,7 +161,8 @@ record_tampering(Run *run, ErrorData *error)
 	run_begin(run);
 	if (run->m && !run->m->paused)
 	{
-		catalog_save_tainted(run->m);
+		if (!migration_is_key(run->m))
+			catalog_save_tainted(run->m);
 		catalog_save_pause(run->m, true, error->message);
 		event_add(run->m, "paused", NULL, "paused: %s", error->message);
 		ereport(WARNING, (errmsg("migration \"%s\" is paused: %s", run->m->name, error->message),
@@ -238,10 +276,10 @@ phase_step(Run *run, ErrorData **error)
 StepResult
 phase_work(Run *run, ErrorData **error)
 {
-	if (!phase_has_work(run->seen_state))
+	if (!phase_has_work(run))
 	{
 		*error = NULL;
 		return STEP_WAIT;
 	}
-	return guarded(run, phases[run->seen_state].work, error);
+	return guarded(run, phase_of(run->seen_key, run->seen_state)->work, error);
 }

@@ -26,7 +26,10 @@ extern StepResult phase_step(Run *run, ErrorData **error);
  */
 extern StepResult phase_work(Run *run, ErrorData **error);
 
-/* Does this state have work that helpers can share? */
-extern bool phase_has_work(MigrationState state);
+/* Note down what a look at the row told; phase_step() does so by itself. */
+extern void phase_saw(Run *run, const Migration *m);
+
+/* Does the state seen last have work that helpers can share? */
+extern bool phase_has_work(const Run *run);
 
 #endif

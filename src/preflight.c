@@ -43,6 +43,7 @@ PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)" \
 	" UNION ALL SELECT severity, object, problem, remedy"                           \
 	" FROM migrate_ext.preflight_key_notes($1, $2::pg_catalog.jsonb, $3)"
+#define KEY_NOTES_SQL "SELECT severity, object, problem, remedy FROM migrate_ext.preflight_key($1)"
 
 typedef void (*RowFunction)(char **row, void *arg);
 
@@ -187,15 +188,22 @@ static void
 each_note(Migration *m, KeyLook *look, RowFunction f, void *arg)
 {
 	Oid types[] = {INT8OID, TEXTOID, TEXTARRAYOID};
-	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(look->greatest),
-					  preflight_key_statements(m)};
+	Datum values[3] = {Int64GetDatum(m->id)};
+	const char *sql = look != NULL ? NOTES_SQL : KEY_NOTES_SQL;
 	UserSwitch user;
+
+	if (look != NULL)
+	{
+		values[1] = CStringGetTextDatum(look->greatest);
+		values[2] = preflight_key_statements(m);
+	}
 
 	user_switch_superuser(&user);
 	forbid_compiling();
-	check_spi(SPI_connect(), SPI_OK_CONNECT, NOTES_SQL);
-	check_spi(SPI_execute_with_args(NOTES_SQL, lengthof(types), types, values, NULL, false, 0),
-			  SPI_OK_SELECT, NOTES_SQL);
+	check_spi(SPI_connect(), SPI_OK_CONNECT, sql);
+	check_spi(SPI_execute_with_args(sql, look != NULL ? lengthof(types) : 1, types, values, NULL,
+									false, 0),
+			  SPI_OK_SELECT, sql);
 	each_row(f, arg);
 	SPI_finish();
 	user_switch_back(&user);
@@ -304,13 +312,18 @@ migrate_ext_preflight(PG_FUNCTION_ARGS)
 	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (m->state > STATE_SWAPPED)
+	if (!migration_is_key(m) && m->state > STATE_SWAPPED)
 		return (Datum) 0;
-	look = preflight_key_look(m);
-	list.rows = look->rows;
-	each_error(m, collect_row, &list);
-	each_note(m, look, collect_row, &list);
-	each_impossible_index(m, collect_row, &list);
+	if (migration_is_key(m))
+		each_note(m, NULL, collect_row, &list);
+	else
+	{
+		look = preflight_key_look(m);
+		list.rows = look->rows;
+		each_error(m, collect_row, &list);
+		each_note(m, look, collect_row, &list);
+		each_impossible_index(m, collect_row, &list);
+	}
 	list_sort(list.rows, compare_rows);
 	foreach (cell, list.rows)
 		put_row(result, lfirst(cell));

@@ -18,7 +18,6 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -56,25 +55,11 @@ typedef struct Call
 	TimestampTz deadline;  /* 0: none */
 	int64 last_event;	   /* told so far */
 	bool leading;		   /* holds the leader's lock */
+	bool key;			   /* the migration is one of kind "key" */
 	MemoryContext context; /* lives as long as the call */
 } Call;
 
 /* ---- begin and end ---- */
-
-static void
-require_nonatomic(FunctionCallInfo fcinfo, const char *call)
-{
-	if (fcinfo->context && IsA(fcinfo->context, CallContext) &&
-		!castNode(CallContext, fcinfo->context)->atomic)
-		return;
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_ACTIVE_SQL_TRANSACTION),
-		 errmsg("%s cannot run inside a transaction block", call),
-		 errdetail("It waits between transactions of its own."),
-		 errhint(
-			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
-}
 
 static TimestampTz
 deadline_of(FunctionCallInfo fcinfo, int n)
@@ -104,7 +89,7 @@ call_begin(Call *call, FunctionCallInfo fcinfo, const char *name)
 	Migration *m;
 	char *migration = argument_text(fcinfo, 0, "migration");
 
-	require_nonatomic(fcinfo, name);
+	argument_require_nonatomic(fcinfo, name);
 	argument_require_writable(name);
 	if (SPI_connect_ext(SPI_OPT_NONATOMIC) != SPI_OK_CONNECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
@@ -116,6 +101,7 @@ call_begin(Call *call, FunctionCallInfo fcinfo, const char *name)
 	MemoryContextSwitchTo(call->context);
 	m = catalog_find(migration, false);
 	call->migration = pstrdup(migration);
+	call->key = migration_is_key(m);
 	call->run = run_create(m->id, true);
 	SPI_commit();
 	MemoryContextSwitchTo(call->context);
@@ -223,7 +209,7 @@ step_or_sleep(Call *call)
 		return;
 	}
 	result = phase_step(run, &error);
-	if (result == STEP_MORE && error == NULL && phase_has_work(run->seen_state))
+	if (result == STEP_MORE && error == NULL && phase_has_work(run))
 		result = phase_work(run, &error);
 	if (error)
 		ReThrowError(error);
@@ -261,7 +247,7 @@ wait_until(Call *call, Judge judge, void *arg, bool with_work)
 		if (verdict == KEEP_WAITING)
 			check_deadline(call, run->m);
 		if (!with_work && leader_pid(run->m->id) == 0 && !run->m->paused &&
-			lonely++ % POLLS_WITHOUT_LEADER == 0 && run->m->goal > STATE_CREATED)
+			lonely++ % POLLS_WITHOUT_LEADER == 0 && !migration_is_idle(run->m))
 			(void) worker_wake(run->m);
 		run_commit(run);
 		MemoryContextReset(run->scratch);
@@ -298,6 +284,8 @@ judge_state(Call *call, Migration *m, void *arg)
 {
 	MigrationState wanted = *(MigrationState *) arg;
 
+	if (wanted == STATE_SWAPPED)
+		migration_require_target(m, "state swapped");
 	if (m->state == wanted || (m->state > wanted && m->state != STATE_CANCELLED))
 		return REACHED;
 	if (m->state >= STATE_COMPLETED || (m->goal == STATE_CANCELLED && wanted != STATE_CANCELLED))
@@ -461,7 +449,7 @@ write_request(Call *call, Request *request)
 				 : errdetail("%s needs state %s.", call->name, state_name(request->from)),
 			 m->state == STATE_SWAPPED
 				 ? errhint("CALL migrate_ext.undo first, or CALL migrate_ext.complete.")
-			 : m->state < STATE_LIVE && request->to == STATE_SWAPPED
+			 : m->state < STATE_LIVE && request->from == STATE_LIVE
 				 ? errhint(
 					   "SELECT migrate_ext.start and CALL migrate_ext.wait_for(%s, 'live') come first.",
 					   quote_literal_cstr(m->name))
@@ -504,6 +492,23 @@ judge_request(Call *call, Migration *m, void *arg)
 	return KEEP_WAITING;
 }
 
+/* With no table to swap, both finalize and complete are the end, and undo is nothing. */
+static void
+adapt_to_key(Call *call, Request *request)
+{
+	if (request->to == STATE_CANCELLED)
+		return;
+	if (request->to == STATE_LIVE)
+	{
+		Migration m = {.name = call->migration, .kind = "key"};
+
+		migration_require_target(&m, call->name);
+	}
+	request->from = STATE_LIVE;
+	request->to = STATE_COMPLETED;
+	request->ends = false;
+}
+
 static void
 fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz deadline)
 {
@@ -511,6 +516,8 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 	volatile bool written = false;
 
 	call_begin(&call, fcinfo, name);
+	if (call.key)
+		adapt_to_key(&call, request);
 	/* the one who does it gives up at the deadline; we wait a little longer */
 	call.deadline = deadline;
 	PG_TRY();
@@ -667,6 +674,16 @@ verify(Call *call)
 						errhint("Call migrate_ext.resume first.")));
 	lease_take(run);
 	run_commit(run);
+	if (call->key)
+	{
+		complete = key_verify(run, call->deadline, &counts);
+		ereport(NOTICE,
+				(errmsg("migration \"%s\": " INT64_FORMAT " rows looked at, " INT64_FORMAT
+						" without the key, " INT64_FORMAT " skipped, " INT64_FORMAT " failed%s",
+						call->migration, counts.checked, counts.missing, counts.skipped,
+						counts.failed, complete ? "" : "; stopped before the end, time is up")));
+		return;
+	}
 	complete = verify_all(run, call->deadline, &counts);
 	ereport(NOTICE,
 			(errmsg("migration \"%s\": " INT64_FORMAT " rows compared, " INT64_FORMAT

@@ -192,45 +192,61 @@ check_inheritance(Relation rel)
 						errhint("Use ALTER TABLE ... NO INHERIT on them first.")));
 }
 
-/* Ours, or a migration's already. */
 static void
-check_not_used(Relation rel)
+check_not_ours(Relation rel)
 {
-	Migration *m;
-
 	if (RelationGetNamespace(rel) == get_namespace_oid("migrate_ext", true))
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is a table of migrate_ext itself", RelationGetRelationName(rel)),
 				 errdetail("The extension's own tables can't be migrated.")));
+}
 
-	m = catalog_of_table(RelationGetRelid(rel));
-	if (m != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" is being migrated already", RelationGetRelationName(rel)),
-				 errdetail("It is the %s of migration \"%s\", which is in state %s.",
-						   m->source == RelationGetRelid(rel) ? "source" : "target", m->name,
-						   state_name(m->state)),
-				 errhint("Complete or cancel that migration first.")));
+/* A migration's already?  To be filled, the source of one may be until the swap. */
+static void
+check_not_used(Relation rel, bool fill)
+{
+	Migration *m = catalog_of_table(RelationGetRelid(rel));
+
+	if (m == NULL || (fill && m->source == RelationGetRelid(rel) && m->state < STATE_SWAPPED))
+		return;
+	ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					errmsg("table \"%s\" is being migrated already", RelationGetRelationName(rel)),
+					errdetail("It is the %s of migration \"%s\", which is in state %s.",
+							  m->source == RelationGetRelid(rel) ? "source" : "target", m->name,
+							  state_name(m->state)),
+					errhint("Complete or cancel that migration first.")));
 }
 
 /*
  * The kind comes before the owner: that a view can't be migrated is no secret,
  * and the more helpful answer.
  */
-void
-relinfo_check_source(Oid relid)
+static void
+check_table(Oid relid, bool fill)
 {
 	Relation rel = open_relation(relid);
 
 	check_kind(rel);
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, RelationGetRelationName(rel));
-	check_not_used(rel);
+	check_not_ours(rel);
+	check_not_used(rel, fill);
 	check_inheritance(rel);
 	pfree(relinfo_identity(relid, false));
 	table_close(rel, AccessShareLock);
+}
+
+void
+relinfo_check_source(Oid relid)
+{
+	check_table(relid, false);
+}
+
+void
+relinfo_check_fillable(Oid relid)
+{
+	check_table(relid, true);
 }
 
 /* ------------------------------------------------------------------------

@@ -38,6 +38,12 @@ extern Identity *relinfo_identity(Oid relid, bool missing_ok);
 extern void relinfo_check_source(Oid relid);
 
 /*
+ * The same for a table whose column is to be filled in place: it may be the source
+ * of a migration that has not been swapped, 55000 if it is anything else of one.
+ */
+extern void relinfo_check_fillable(Oid relid);
+
+/*
  * A text that changes when columns are added, dropped, renamed or retyped
  * (attnum, name, type, typmod, collation, not null, generated).
  */

@@ -85,10 +85,7 @@ read_names(FunctionCallInfo fcinfo, int n)
 static void
 check_state(Migration *m)
 {
-	if (strcmp(m->kind, "partition") != 0)
-		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
-						errmsg("migration \"%s\" fills a column in place", m->name),
-						errdetail("It has no target, and no sync trigger to replace.")));
+	migration_require_target(m, "migrate_ext.replace_sync()");
 	if (m->state >= STATE_COMPLETED)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("migration \"%s\" is %s", m->name, state_name(m->state))));

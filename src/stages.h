@@ -94,4 +94,21 @@ extern StepResult cancel_step(Run *run);
 /* target.c: keep range partitions ahead; called while live and swapped */
 extern void target_keep_headroom(Run *run);
 
+/*
+ * key_backfill.c: the states of a migration of kind "key", and its ends.  The
+ * restart is that of a first pass whose blocks have moved.
+ */
+extern StepResult key_begin_step(Run *run);
+extern StepResult key_logging_step(Run *run);
+extern StepResult key_copy_step(Run *run);
+extern StepResult key_copy_work(Run *run);
+extern StepResult key_indexing_step(Run *run);
+extern StepResult key_catch_up_step(Run *run);
+extern StepResult key_finish_step(Run *run);
+extern StepResult key_cancel_step(Run *run);
+extern StepResult key_restart_step(Run *run);
+
+/* What verify_all() is to others: missing are rows that lack the key and should have it. */
+extern bool key_verify(Run *run, TimestampTz deadline, struct VerifyCounts *counts);
+
 #endif

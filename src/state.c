@@ -7,6 +7,7 @@
  *		live <-> swapped -> completed
  *		any before swapped -> cancelled
  *		copying .. catching_up -> logging: the copy starts over
+ *		live -> completed: of kind "key", which has nothing to swap
  *
  * The change is made in the transaction that did the work of the transition.
  * The row is locked and its state read again: two processes that both believe
@@ -32,6 +33,14 @@ static const int next_states[NUM_STATES] = {
 	[STATE_SWAPPED] = S(STATE_LIVE) | S(STATE_COMPLETED),
 };
 
+static bool
+may_follow(const Migration *now, MigrationState to)
+{
+	if (migration_is_key(now) && now->state == STATE_LIVE)
+		return to == STATE_COMPLETED || to == STATE_CANCELLED;
+	return (next_states[now->state] & S(to)) != 0;
+}
+
 void
 state_change(Migration *m, MigrationState to, const char *fmt, ...)
 {
@@ -39,7 +48,7 @@ state_change(Migration *m, MigrationState to, const char *fmt, ...)
 	char message[512];
 	va_list args;
 
-	if (now == NULL || now->state != m->state || !(next_states[now->state] & S(to)))
+	if (now == NULL || now->state != m->state || !may_follow(now, to))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("migration \"%s\" can't go from state %s to %s", m->name,
 							   now ? state_name(now->state) : "(gone)", state_name(to))));

@@ -30,7 +30,8 @@ typedef enum MigrationState
 	STATE_COPYING,	   /* -> indexing, logging (restart), cancelled */
 	STATE_INDEXING,	   /* -> catching_up, logging (restart), cancelled */
 	STATE_CATCHING_UP, /* -> live, logging (restart), cancelled */
-	STATE_LIVE,		   /* -> swapped, logging (restart), cancelled */
+	STATE_LIVE,		   /* -> swapped, logging (restart), cancelled;
+								 * kind "key": -> completed */
 	STATE_SWAPPED,	   /* -> live (undo), completed */
 	STATE_COMPLETED,   /* the end */
 	STATE_CANCELLED	   /* the other end */
@@ -119,6 +120,7 @@ typedef struct Run
 	int owner_nestlevel; /* run_as_owner .. run_as_self, or 0 */
 
 	/* what the last step saw, for the loop around it; see phases.c */
+	bool seen_key; /* it is one of kind "key" */
 	MigrationState seen_state;
 	MigrationState seen_goal;
 	bool seen_paused;

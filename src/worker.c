@@ -317,8 +317,11 @@ share_work(Run *run, Helpers *helpers)
 static bool
 finished(Run *run)
 {
-	return run->gone || run->seen_state >= STATE_COMPLETED ||
-		   (run->seen_state == STATE_CREATED && run->seen_goal == STATE_CREATED);
+	Migration seen = {.kind = run->seen_key ? "key" : "partition",
+					  .state = run->seen_state,
+					  .goal = run->seen_goal};
+
+	return run->gone || migration_is_idle(&seen);
 }
 
 static void
@@ -345,7 +348,7 @@ leader_loop(Run *run)
 				}
 				sleep_after(run, error, LEADER_POLL_MS);
 			}
-			else if (phase_has_work(run->seen_state))
+			else if (phase_has_work(run))
 				share_work(run, &helpers);
 		}
 		MemoryContextReset(run->scratch);
@@ -364,9 +367,9 @@ helper_wanted(Run *run)
 	run_begin(run);
 	if (run->m)
 	{
-		run->seen_state = run->m->state;
-		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED &&
-				 phase_has_work(run->m->state) && leader_pid(run->m->id) != 0;
+		phase_saw(run, run->m);
+		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED && phase_has_work(run) &&
+				 leader_pid(run->m->id) != 0;
 	}
 	run_commit(run);
 	return wanted;

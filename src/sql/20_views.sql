@@ -17,15 +17,16 @@ CREATE FUNCTION migrate_ext.workers(migration_id bigint) RETURNS integer
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_workers';
 COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes are at work on a migration';
 
--- Where the original was dropped, the target tells who the owner is.
+-- Where the original was dropped, the target tells who the owner is, or, of kind key, the record.
 CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
-SELECT m.*, COALESCE(s.relowner, t.relowner) AS owner,
+SELECT m.*, COALESCE(s.relowner, t.relowner, k.owner) AS owner,
        s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists
 FROM migrate_ext.migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
+CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k
 WHERE pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
-   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner), 'MEMBER');
+   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER');
 COMMENT ON VIEW migrate_ext.visible_migration IS 'internal: the migrations that the reader may see';
 
 CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
@@ -34,7 +35,7 @@ SELECT m.name AS migration,
        pg_catalog.format('%I.%I', m.schema_name, m.table_name) AS table_name,
        CASE WHEN m.source_exists THEN m.source END AS source,
        CASE WHEN m.target_exists THEN m.target END AS target,
-       CASE WHEN m.source_exists AND m.state IN ('swapped', 'completed') THEN m.source END AS original,
+       CASE WHEN m.source_exists AND m.kind = 'partition' AND m.state IN ('swapped', 'completed') THEN m.source END AS original,
        m.state,
        m.goal,
        m.paused,
@@ -56,6 +57,8 @@ SELECT m.name AS migration,
        p.percent,
        b.rows_done,
        GREATEST(b.rows_done, CASE WHEN r.copied THEN b.rows_done
+                                  -- of the rows that a key is filled in, not all lack it
+                                  WHEN r.key AND b.blocks_done > 0 THEN b.rows_done * m.end_block / b.blocks_done
                                   WHEN s.reltuples >= 0 THEN s.reltuples::bigint
                                   WHEN b.blocks_done > 0 THEN b.rows_done * m.end_block / b.blocks_done
                                   ELSE 0 END) AS rows_total,
@@ -68,7 +71,7 @@ SELECT m.name AS migration,
             THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0) / b.blocks_per_second))
        END AS eta,
        migrate_ext.log_entries(m.id) AS log_entries,
-       CASE WHEN m.state <> 'cancelled' THEN migrate_ext.default_rows(m.id) END AS default_rows,
+       CASE WHEN m.state <> 'cancelled' AND NOT r.key THEN migrate_ext.default_rows(m.id) END AS default_rows,
        -- counted by the last complete verification, until then by the copy
        COALESCE((SELECT v.skipped FROM migrate_ext.verification v
                  WHERE v.migration = m.id AND v.complete AND v.verified_at >= m.live_at ORDER BY v.id DESC LIMIT 1),
@@ -105,8 +108,9 @@ LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 CROSS JOIN LATERAL (
     SELECT m.state IN ('completed', 'cancelled') AS finished,
            m.state IN ('indexing', 'catching_up', 'live', 'swapped', 'completed') AS copied,
-           m.state IN ('live', 'swapped') OR m.state <> m.goal AS needs_leader,
-           NOT (m.source_exists AND m.target_exists) AS dropped,
+           m.kind = 'key' AS key,
+           m.state IN ('live', 'swapped') AND m.kind <> 'key' OR m.state <> m.goal AS needs_leader,
+           NOT (m.source_exists AND (m.target_exists OR m.kind = 'key')) AS dropped,
            pg_catalog.current_setting('block_size')::bigint AS block_size
 ) r
 -- batches of this run of the copy; "recent" ended within the last minute
@@ -125,7 +129,7 @@ CROSS JOIN LATERAL (
     FROM (
         -- a target that had rows before is compared instead of copied to
         SELECT COALESCE((SELECT a.compared FROM migrate_ext.comparison a WHERE a.migration = m.id AND a.adopted),
-                        pg_catalog.sum(c.rows) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS rows_done,
+                        pg_catalog.sum(c.rows) FILTER (WHERE c.kind IN ('copy', 'key') AND c.state = 'done'), 0) AS rows_done,
                COALESCE(pg_catalog.sum(c.blocks) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS blocks_done,
                pg_catalog.sum(c.rows) FILTER (WHERE c.recent) AS recent_rows,
                pg_catalog.sum(c.blocks) FILTER (WHERE c.recent) AS recent_blocks,
@@ -165,7 +169,7 @@ SELECT m.name AS migration,
        b.relation,
        b.first_block,
        b.last_block,
-       CASE WHEN b.kind = 'copy' THEN b.rows END AS rows,
+       CASE WHEN b.kind <> 'index' THEN b.rows END AS rows,
        CASE WHEN b.kind = 'copy' THEN b.logged END AS logged,
        b.state,
        b.pid,
@@ -231,7 +235,7 @@ COMMENT ON COLUMN migrate_ext.migrations.migration IS 'name of the migration';
 COMMENT ON COLUMN migrate_ext.migrations.kind IS 'partition: to a partitioned table; key: a column filled in place';
 COMMENT ON COLUMN migrate_ext.migrations.table_name IS 'the table as the application knows it';
 COMMENT ON COLUMN migrate_ext.migrations.source IS 'the table that the application used when the migration was made; NULL if it was dropped';
-COMMENT ON COLUMN migrate_ext.migrations.target IS 'the partitioned table';
+COMMENT ON COLUMN migrate_ext.migrations.target IS 'the partitioned table; NULL for kind key';
 COMMENT ON COLUMN migrate_ext.migrations.original IS 'the source after the swap';
 COMMENT ON COLUMN migrate_ext.migrations.state IS 'created, logging, copying, indexing, catching_up, live, swapped, completed or cancelled';
 COMMENT ON COLUMN migrate_ext.migrations.goal IS 'the state that was asked for';
@@ -249,7 +253,7 @@ COMMENT ON COLUMN migrate_ext.progress.migration IS 'name of the migration';
 COMMENT ON COLUMN migrate_ext.progress.state IS 'state of the migration';
 COMMENT ON COLUMN migrate_ext.progress.bar IS 'percent as a bar';
 COMMENT ON COLUMN migrate_ext.progress.percent IS 'share of the work until live that is done; 100 from then on';
-COMMENT ON COLUMN migrate_ext.progress.rows_done IS 'rows copied';
+COMMENT ON COLUMN migrate_ext.progress.rows_done IS 'rows copied; for kind key, filled';
 COMMENT ON COLUMN migrate_ext.progress.rows_total IS 'rows to copy, an estimate until copying is over';
 COMMENT ON COLUMN migrate_ext.progress.bytes_done IS 'bytes of the source that are copied';
 COMMENT ON COLUMN migrate_ext.progress.bytes_total IS 'bytes of the source to copy';
@@ -269,8 +273,8 @@ COMMENT ON COLUMN migrate_ext.batches.batch IS 'number within the migration';
 COMMENT ON COLUMN migrate_ext.batches.relation IS 'table that is read, or partition that gets an index';
 COMMENT ON COLUMN migrate_ext.batches.first_block IS 'first block of the range';
 COMMENT ON COLUMN migrate_ext.batches.last_block IS 'last block of the range';
-COMMENT ON COLUMN migrate_ext.batches.rows IS 'rows copied; NULL for an index';
-COMMENT ON COLUMN migrate_ext.batches.logged IS 'rows left to the change log, since they may have been changed meanwhile';
+COMMENT ON COLUMN migrate_ext.batches.rows IS 'rows copied or filled; NULL for an index';
+COMMENT ON COLUMN migrate_ext.batches.logged IS 'rows left to the change log, since they may have been changed meanwhile; for kind key, to a later pass, since they were locked';
 COMMENT ON COLUMN migrate_ext.batches.state IS 'pending, running or done';
 COMMENT ON COLUMN migrate_ext.batches.pid IS 'process that did it or is at it';
 COMMENT ON COLUMN migrate_ext.batches.started_at IS 'when it was begun';
@@ -288,8 +292,8 @@ COMMENT ON VIEW migrate_ext.verifications IS 'results of comparing both tables';
 COMMENT ON COLUMN migrate_ext.verifications.migration IS 'name of the migration';
 COMMENT ON COLUMN migrate_ext.verifications.verified_at IS 'when the comparison ended';
 COMMENT ON COLUMN migrate_ext.verifications.complete IS 'all rows were compared';
-COMMENT ON COLUMN migrate_ext.verifications.checked_rows IS 'rows compared';
-COMMENT ON COLUMN migrate_ext.verifications.missing IS 'rows that the other table lacks';
+COMMENT ON COLUMN migrate_ext.verifications.checked_rows IS 'rows compared; for kind key, looked at';
+COMMENT ON COLUMN migrate_ext.verifications.missing IS 'rows that the other table lacks; for kind key, rows without the key';
 COMMENT ON COLUMN migrate_ext.verifications.extra IS 'rows that only the other table has';
 COMMENT ON COLUMN migrate_ext.verifications.different IS 'rows that differ';
 COMMENT ON COLUMN migrate_ext.verifications.skipped IS 'rows left out by a rule';

@@ -573,6 +573,22 @@ sub attacks_on_writers
 	is(sql('SELECT shard FROM app.f WHERE id IN (5, 100) ORDER BY id'), "4\n3", 'keys are filled in');
 	sql("CALL migrate_ext.cancel('f')");
 
+	# and filled in place, which fires the table's own triggers
+	sql_as('app_owner', <<~'SQL');
+		CREATE FUNCTION app.note() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN
+			PERFORM app.same('own_trigger', new.k);
+			RETURN new;
+		END
+		$$;
+		CREATE TRIGGER note BEFORE UPDATE ON app.f FOR EACH ROW EXECUTE FUNCTION app.note();
+		SQL
+	$filled = -s $node->logfile;
+	superuser_calls("SELECT migrate_ext.backfill_key('app.f', 'shard'); CALL migrate_ext.run('f'); CALL migrate_ext.finalize('f');");
+	writes_by_owner($filled, 'filled in place', qw(key_value own_trigger));
+	is(sql('SELECT count(*) FROM app.f WHERE shard IS NULL'), '0', 'all have their key');
+	superuser_calls("CALL migrate_ext.enforce_key('app.f', 'shard');");
+
 	superuser_calls("CALL migrate_ext.undo('w', '60 s');");
 	superuser_calls('TRUNCATE app.w;');
 	superuser_calls("CALL migrate_ext.cancel('w');");
@@ -639,7 +655,9 @@ sub every_request
 		"SELECT migrate_ext.partition_by_range('$table', 'k', '10')",
 		"SELECT migrate_ext.create_migration('$table', 'app.own_new')",
 		"SELECT * FROM migrate_ext.preview('$table', 'k', 2)",
-		"SELECT migrate_ext.add_sharding_key('$table', 'added', 'bigint')");
+		"SELECT migrate_ext.add_sharding_key('$table', 'added', 'bigint')",
+		"SELECT migrate_ext.backfill_key('$table', 'k')",
+		"CALL migrate_ext.enforce_key('$table', 'k')");
 }
 
 # No function of the interface may be left out of the lists.
