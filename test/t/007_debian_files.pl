@@ -47,7 +47,7 @@ sub step
 	my ($file) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($exit_code, $stdout, $stderr) = run_file($file);
-	is($exit_code, 0, "$file runs to its end") or diag("$stdout\n$stderr");
+	is($exit_code, 0, "$file runs to its end") or die "$stdout\n$stderr\nno step without the one before\n";
 	return;
 }
 
