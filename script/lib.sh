@@ -142,3 +142,27 @@ build() {
 		die "the build failed"
 	fi
 }
+
+# The settings of a plain installation, but for room to work in. No shared_preload_libraries: the
+# extension needs none. fsync stays on, so that times are what a real server's would be.
+start_server() {
+	as_postgres initdb -D "$work/data" -A peer --no-sync -E UTF8 >"$work/initdb.log"
+	as_postgres tee -a "$work/data/postgresql.conf" >"$work/tmp/settings" <<-END
+		listen_addresses = ''
+		unix_socket_directories = '$work/tmp'
+		shared_buffers = 512MB
+		max_wal_size = 4GB
+		checkpoint_timeout = 15min
+		log_min_messages = warning
+	END
+	as_postgres pg_ctl start -w -D "$work/data" -l "$work/tmp/server.log" >"$work/pg_ctl.log"
+}
+
+# sql STATEMENTS: on that server
+sql() {
+	as_postgres psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/tmp" -d postgres -c "$1"
+}
+
+headline() {
+	printf '\n%s\n' "[$(printf '%3d' "$SECONDS") s] $*"
+}

@@ -19,7 +19,8 @@ CREATE VIEW state AS
         ORDER BY v.verified_at DESC LIMIT 1) v ON true
     WHERE p.migration = 'commits';
 
-SELECT severity, object, problem FROM migrate_ext.preflight('commits') WHERE object LIKE 'column%';
+SELECT severity, object, problem FROM migrate_ext.preflight('commits')
+WHERE object LIKE 'column%' AND problem NOT LIKE '%(since add_sharding_key,%'; -- which goes by statistics
 CALL migrate_ext.run('commits');
 CALL migrate_ext.verify('commits');
 SELECT * FROM state;
@@ -150,6 +151,42 @@ WHERE migration IN ('direct', 'looked') ORDER BY 1;
 CALL migrate_ext.cancel('direct');
 CALL migrate_ext.cancel('looked');
 SELECT migrate_ext.forget('direct'), migrate_ext.forget('looked');
+
+-- many rows: a first batch looks keys up row by row; where that has a look-up for each row, the next
+-- ones join. Two parents are an error either way, and the other rows are none the worse
+CREATE TABLE parents (id int, k int);
+CREATE INDEX ON parents (id);
+INSERT INTO parents SELECT i, i % 7 FROM generate_series(1, 3000) i;
+INSERT INTO parents VALUES (2500, 0);
+CREATE TABLE scattered (id int PRIMARY KEY, parent_id int, filler text);
+INSERT INTO scattered SELECT i, i, repeat('x', 700) FROM generate_series(1, 3000) i;
+CREATE TABLE gathered (id int PRIMARY KEY, parent_id int, filler text);
+INSERT INTO gathered SELECT i, 2300 + (i + 9) / 10, repeat('x', 700) FROM generate_series(1, 3000) i;
+VACUUM ANALYZE parents, scattered, gathered;
+SELECT pg_relation_size('scattered') > 200 * 8192 AS several_batches;
+SELECT migrate_ext.add_sharding_key(t, 'k', 'int', '(SELECT p.k FROM parents p WHERE p.id = s.parent_id)')
+FROM unnest('{scattered,gathered}'::regclass[]) t;
+SELECT migrate_ext.partition_by_hash('scattered', 'k', 2), migrate_ext.partition_by_hash('gathered', 'k', 2);
+CALL migrate_ext.run('scattered');
+CALL migrate_ext.run('gathered');
+SELECT migration, identity, sqlstate FROM migrate_ext.failed_rows WHERE migration IN ('scattered', 'gathered') ORDER BY 1, (identity ->> 'id')::int;
+SELECT count(*), count(*) FILTER (WHERE n.k = n.parent_id % 7) AS right FROM scattered_new n;
+SELECT count(*), count(*) FILTER (WHERE n.k = n.parent_id % 7) AS right FROM gathered_new n;
+CALL migrate_ext.cancel('scattered');
+CALL migrate_ext.cancel('gathered');
+SELECT migrate_ext.forget('scattered'), migrate_ext.forget('gathered');
+
+-- rows side by side whose parameters are equal, NULL or look different
+CREATE TABLE spelled (id int PRIMARY KEY, n numeric);
+INSERT INTO spelled VALUES (1, 1.0), (2, 1.0), (3, 1.00), (4, 1.00), (5, NULL), (6, NULL), (7, 1.0), (8, 'NaN'), (9, NULL);
+CREATE TABLE spellings (n text PRIMARY KEY, k int);
+INSERT INTO spellings VALUES ('1.0', 10), ('1.00', 100), ('none', -1), ('NaN', 0);
+SELECT migrate_ext.add_sharding_key('spelled', 'k', 'int', '(SELECT p.k FROM spellings p WHERE p.n = coalesce(s.n::text, ''none''))');
+SELECT migrate_ext.partition_by_list('spelled', 'k');
+CALL migrate_ext.run('spelled');
+SELECT * FROM spelled_new ORDER BY id;
+CALL migrate_ext.cancel('spelled');
+SELECT migrate_ext.forget('spelled');
 
 DROP SCHEMA derived_key CASCADE;
 DELETE FROM migrate_ext.sharding_key;

@@ -27,9 +27,10 @@ typedef struct DerivedColumn
 {
 	AttrNumber source; /* the column itself, of the source */
 	char *value;
-	char *type;	 /* of the target's column, as text */
-	char *joins; /* or "" */
-	bool pinned; /* evaluating the value pins the settings by itself */
+	char *type;					   /* of the target's column, as text */
+	char *joins;				   /* or "" */
+	bool pinned;				   /* evaluating the value pins the settings by itself */
+	struct Derivation *derivation; /* derive.h: the value alone, for one row */
 } DerivedColumn;
 
 typedef struct ColumnMap

@@ -4,8 +4,9 @@
  *	  A sharding key that is derived where the source's column is NULL.
  *
  * There are two ways to come to the value, from one definition.  For one row
- * (trigger, drain) it is evaluated: COALESCE(s.key, derive_key(...)), which runs
- * a prepared statement.  For many rows (copy, verification, bounds) it is SQL,
+ * (trigger, drain; copy, where that is faster) it is evaluated: COALESCE(s.key,
+ * derive_key(...)), which runs a prepared statement.  For many rows (copy,
+ * verification, bounds) it is SQL,
  * in which each scalar subquery that is always evaluated becomes a join:
  *
  *		SELECT COALESCE(s.key, d1_0.v) FROM ONLY source s
@@ -171,6 +172,7 @@ columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *va
 
 	derived->source = source;
 	derived->pinned = derivation->subqueries;
+	derived->derivation = derivation;
 	derived->type = format_type_extended(att->atttypid, att->atttypmod,
 										 FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY);
 	text = value_with_joins(from, derivation, i,

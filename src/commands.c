@@ -16,6 +16,7 @@
 #include "arguments.h"
 #include "batch.h"
 #include "catalog.h"
+#include "other_triggers.h"
 #include "run.h"
 #include "settings.h"
 #include "stages.h"
@@ -60,6 +61,17 @@ paused_hint(Migration *m)
 	return errhint("It is paused: call migrate_ext.resume.");
 }
 
+/* Said here, where the caller hears it, and again by the step that would go wrong. */
+static void
+check_other_triggers(Migration *m)
+{
+	UserSwitch user;
+
+	user_switch_superuser(&user);
+	other_triggers_check(m);
+	user_switch_back(&user);
+}
+
 /* Raise the goal; asking for what is on its way already is a NOTICE. */
 static void
 set_goal(Migration *m, MigrationState goal)
@@ -74,6 +86,8 @@ set_goal(Migration *m, MigrationState goal)
 						 paused_hint(m)));
 	else
 	{
+		if (m->state == STATE_CREATED)
+			check_other_triggers(m);
 		catalog_save_goal(m, goal, NULL);
 		event_add(m, "goal", NULL, "asked for: %s", state_name(goal));
 	}

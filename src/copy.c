@@ -51,9 +51,11 @@
 #include "changelog.h"
 #include "columns.h"
 #include "debug_point.h"
+#include "derive.h"
 #include "errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "run.h"
 #include "settings.h"
@@ -85,29 +87,62 @@
 #define MAX_BATCH_BLOCKS 131072
 
 /* How far one batch's duration may change the size of the next. */
-#define MAX_PACE_GROWTH 2.0
+#define MAX_PACE_GROWTH 8.0
 #define MAX_PACE_SHRINK 0.25
 
 /*
- * How many blocks this process copies in the time wanted.  It is a guess that
- * outlives the step, of no worth to anybody else and lost without harm, so it
- * is a static of the process and not a field of the Run.
+ * A join by hash begins by reading all parents, in every batch: with batches of
+ * the wanted time that may be most of what a batch does, and a size that follows
+ * the time can't get out of it.  So they may take longer where keys are derived by
+ * a join; with the default, as long as a pause may take to be in force.
+ */
+#define JOIN_TARGET_FACTOR 2
+
+/*
+ * A derived key can be had by a join for all rows of a batch, or row by row.  A
+ * join reads all parents or looks one up a row; row by row a parent is looked up
+ * once for all its children that stand side by side, as those of most tables do,
+ * however many parents there are.  What a look-up costs and what a join does were
+ * measured: from this many rows a look-up on, row by row is faster.  A few blocks
+ * at the beginning, and now and then, tell whether it would be.
+ */
+#define MIN_ROWS_PER_LOOKUP 4
+#define TRIAL_BLOCKS 16
+#define BATCHES_BETWEEN_TRIALS 32
+
+/*
+ * Look-ups that the planner thinks costlier than this aren't tried: some index
+ * scans cost less, reading a table for want of an index costs more.
+ */
+#define MAX_LOOKUP_COST 100.0
+
+/*
+ * How many blocks this process copies in the time wanted, and how it comes to
+ * derived keys.  These are guesses that outlive the step, of no worth to anybody
+ * else and lost without harm, so they are a static of the process and not fields
+ * of the Run.
  */
 static struct
 {
 	int64 migration_id;
 	double blocks;
+	bool row_by_row; /* derived keys: as the last batch so told */
+	int until_trial; /* batches by join before the next one row by row */
 } pace;
 
 /* One batch, and what came of it. */
 typedef struct CopyJob
 {
 	Batch *batch;
-	bool careful; /* catch errors of single rows */
-	bool ours;	  /* false: the range was given to somebody else */
+	bool careful;	 /* catch errors of single rows */
+	bool derives;	 /* keys, */
+	bool row_by_row; /* not by a join */
+	bool trial;		 /* of that: few blocks */
+	bool ours;		 /* false: the range was given to somebody else */
 	int64 rows;
 	int64 logged;
 	int64 skipped;
+	int64 lookups;	/* of parents, row by row */
 	double took_ms; /* reading and writing, without waits for locks */
 	int target_ms;
 } CopyJob;
@@ -129,11 +164,13 @@ typedef struct CopyReceiver
 	EState *estate;
 	ExprContext *econtext; /* reset a row */
 	ColumnEval *eval;
-	bool careful; /* as in CopyJob */
+	bool careful;	 /* as in CopyJob */
+	bool row_by_row; /* as in CopyJob */
 
-	/* derived keys, which the query brings after the source's columns */
+	/* derived keys that the query brings, after the source's columns */
 	int first_column; /* of the source's, in the query */
 	List *derived;	  /* attributes of the target, counted from 0 */
+	char *joins;	  /* that they need */
 	BlockNumber first_block;
 	uint8 *seen;		 /* a bit a line pointer: has its row come already? */
 	Bitmapset *skip_key; /* rows with NULL in one of these are left out */
@@ -208,21 +245,59 @@ give_back(Run *run, void *arg)
 		batch_give_back(run, job->batch);
 }
 
-/* How many blocks to claim. */
+/* How many blocks to claim, and what for. */
 static BlockNumber
-pace_blocks(int64 migration_id)
+pace_blocks(CopyJob *job, Migration *m)
 {
-	if (pace.migration_id != migration_id)
+	if (pace.migration_id != m->id)
 	{
-		pace.migration_id = migration_id;
+		pace.migration_id = m->id;
 		pace.blocks = FIRST_BATCH_BLOCKS;
+		pace.row_by_row = false;
+		pace.until_trial = 0;
 	}
-	return (BlockNumber) pace.blocks;
+	job->derives = json_field(m->options, "derived") != NULL;
+	job->trial = job->derives && !pace.row_by_row && pace.until_trial == 0;
+	return (BlockNumber) (job->trial ? Min(pace.blocks, TRIAL_BLOCKS) : pace.blocks);
+}
+
+/*
+ * Are this batch's keys, if it has any to derive, looked up row by row?
+ */
+static bool
+is_row_by_row(ColumnMap *map, Relation source)
+{
+	double cost = 0;
+
+	if (!pace.row_by_row && pace.until_trial > 0)
+		return false;
+	for (int i = 0; i < map->natts; i++)
+	{
+		if (map->derived[i] != NULL)
+			cost += derive_cost(source, map->derived[i]->derivation);
+	}
+	return cost > 0 && cost <= MAX_LOOKUP_COST;
+}
+
+/*
+ * What a batch tells about the way to come to derived keys.  A careful one looks
+ * up row by row in any case, and doesn't count.
+ */
+static void
+learn_lookups(CopyJob *job)
+{
+	if (job->row_by_row || job->trial)
+		pace.until_trial = BATCHES_BETWEEN_TRIALS;
+	else if (pace.until_trial > 0)
+		pace.until_trial--;
+	if (!job->careful)
+		pace.row_by_row = job->row_by_row && job->lookups * MIN_ROWS_PER_LOOKUP <=
+												 job->rows + job->logged + job->skipped;
 }
 
 /*
  * Learn from a batch.  A short one at the table's end that was quick says
- * nothing.
+ * nothing, nor does a trial once there is more to go by.
  */
 static void
 pace_learn(CopyJob *job)
@@ -230,7 +305,10 @@ pace_learn(CopyJob *job)
 	double blocks = (double) job->batch->last_block - job->batch->first_block + 1;
 	double wanted = blocks * job->target_ms / Max(job->took_ms, 1.0);
 
-	if (blocks < floor(pace.blocks) && wanted > pace.blocks)
+	if (job->derives)
+		learn_lookups(job);
+	if (job->trial ? pace.blocks > FIRST_BATCH_BLOCKS
+				   : blocks < floor(pace.blocks) && wanted > pace.blocks)
 		return;
 	wanted = Max(wanted, pace.blocks * MAX_PACE_SHRINK);
 	wanted = Min(wanted, pace.blocks * MAX_PACE_GROWTH);
@@ -267,7 +345,7 @@ copy_work(Run *run)
 
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_COPYING && !run->m->paused)
-		job.batch = batch_claim(run, BATCH_COPY, pace_blocks(run->migration_id));
+		job.batch = batch_claim(run, BATCH_COPY, pace_blocks(&job, run->m));
 	run_commit(run);
 	if (job.batch == NULL)
 		return STEP_WAIT;
@@ -316,6 +394,10 @@ set_for_copying(void)
 	/* compiling a query whose rows go through a receiver of ours costs more than it gains */
 	set_locally("jit", "off", GUC_ACTION_SAVE);
 	set_locally("enable_tidscan", "on", GUC_ACTION_SAVE);
+
+	/* a join that derives keys is to be held in memory: as much of it as an index build has */
+	if (work_mem < maintenance_work_mem)
+		set_locally("work_mem", psprintf("%dkB", maintenance_work_mem), GUC_ACTION_SAVE);
 
 	/*
 	 * A crash may lose the last commits, but none in part: the batch's row is
@@ -398,10 +480,10 @@ copy_batch(Run *run, void *arg)
  *		SELECT s.xmin, s.a, s.b FROM ONLY public.t s
  *		 WHERE s.ctid >= '(0,0)'::pg_catalog.tid AND s.ctid < '(128,0)'::pg_catalog.tid
  *
- * Where keys are derived, by joins, the row's ctid and their values come along.
+ * Where it derives keys, by joins, the row's ctid and their values come along.
  */
 static char *
-range_query(Migration *m, Batch *batch, Relation source, CopyReceiver *receiver)
+range_query(Batch *batch, Relation source, CopyReceiver *receiver)
 {
 	char *columns =
 		sql_columns(RelationGetRelid(source), receiver->ncolumns, receiver->attnums, "s");
@@ -420,8 +502,7 @@ range_query(Migration *m, Batch *batch, Relation source, CopyReceiver *receiver)
 	appendStringInfo(&sql,
 					 " FROM ONLY %s s%s WHERE s.ctid >= '(%u,0)'::pg_catalog.tid"
 					 " AND s.ctid < '(%u,0)'::pg_catalog.tid",
-					 sql_relation(RelationGetRelid(source)),
-					 receiver->derived != NIL ? columns_joins(m) : "", batch->first_block,
+					 sql_relation(RelationGetRelid(source)), receiver->joins, batch->first_block,
 					 batch->last_block + 1);
 	return sql.data;
 }
@@ -641,25 +722,29 @@ receiver_init_columns(CopyReceiver *receiver, Relation source, Relation target)
 }
 
 /*
- * Keys that the query derives.  The careful way derives them one by one, where
- * an error is one row's.
+ * Keys that the query derives, unless they are looked up row by row.  The careful
+ * way always does so: there an error is one row's.
  */
 static void
-receiver_init_derived(CopyReceiver *receiver, Migration *m, Batch *batch)
+receiver_init_derived(CopyReceiver *receiver, Migration *m, Batch *batch, Relation source)
 {
 	ColumnMap *map = receiver->eval->map;
 	Size blocks = (Size) batch->last_block - batch->first_block + 1;
 
 	receiver->first_column = 1;
+	receiver->joins = "";
 	if (columns_skip_null_key(m))
 		receiver->skip_key = columns_of_root_key(m->target);
-	if (receiver->careful || !map->has_derived)
+	if (map->has_derived && !receiver->careful)
+		receiver->row_by_row = is_row_by_row(map, source);
+	if (receiver->careful || receiver->row_by_row || !map->has_derived)
 		return;
 	for (int i = 0; i < map->natts; i++)
 	{
 		if (map->derived[i] != NULL)
 			receiver->derived = lappend_int(receiver->derived, i);
 	}
+	receiver->joins = columns_joins(m);
 	receiver->first_column = 2;
 	receiver->first_block = batch->first_block;
 	receiver->seen = palloc0(blocks * MaxHeapTuplesPerPage / 8 + 1);
@@ -686,7 +771,7 @@ receiver_init(CopyReceiver *receiver, Migration *m, Batch *batch, Relation sourc
 	receiver->estate = CreateExecutorState();
 	receiver->econtext = CreateExprContext(receiver->estate);
 	receiver->eval = columns_prepare(columns_build(m, DIRECTION_FORWARD), receiver->estate);
-	receiver_init_derived(receiver, m, batch);
+	receiver_init_derived(receiver, m, batch, source);
 	receiver->writer = tuple_writer_create(target, !m->made_target);
 
 	receiver->log = changelog_open(m->log);
@@ -711,6 +796,32 @@ receiver_finish(CopyReceiver *receiver)
 }
 
 /*
+ * Run the batch's query.  Look-ups row by row are a series as long as that: with
+ * the batch's snapshot, as a join has it, and nothing remembered beyond.
+ */
+static void
+read_range(CopyJob *job, Relation source, CopyReceiver *receiver)
+{
+	char *sql = range_query(job->batch, source, receiver);
+
+	if (!receiver->row_by_row)
+	{
+		run_query(sql, &receiver->pub);
+		return;
+	}
+	derive_series_begin();
+	PG_TRY();
+	{
+		run_query(sql, &receiver->pub);
+	}
+	PG_FINALLY();
+	{
+		job->lookups = derive_series_end();
+	}
+	PG_END_TRY();
+}
+
+/*
  * Read the batch's blocks with a new snapshot, as the owner.  Everything was
  * locked and checked before.
  */
@@ -729,7 +840,7 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 	run_as_owner(run);
 	receiver.careful = job->careful;
 	receiver_init(&receiver, run->m, job->batch, source, target);
-	run_query(range_query(run->m, job->batch, source, &receiver), &receiver.pub);
+	read_range(job, source, &receiver);
 	receiver_finish(&receiver);
 	run_as_self(run);
 
@@ -740,4 +851,7 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 	job->rows = receiver.rows;
 	job->logged = receiver.logged;
 	job->skipped = receiver.skipped;
+	job->row_by_row = receiver.row_by_row;
+	if (receiver.joins[0] != '\0')
+		job->target_ms *= JOIN_TARGET_FACTOR;
 }

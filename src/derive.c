@@ -14,6 +14,11 @@
  * NULL would be the wrong answer.  What it reads may change the next moment; the
  * key is derived anew when its row is next written.
  *
+ * Where many rows are read with one snapshot, children of a parent mostly stand
+ * side by side: a series (derive_series_begin) remembers the last parameters and
+ * what they came to.  Parameters are the same if their bytes are: values that are
+ * equal but look different, as 1.0 and 1.00 do, may well derive different keys.
+ *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
@@ -28,6 +33,7 @@
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "nodes/parsenodes.h"
+#include "nodes/plannodes.h"
 #include "parser/parse_func.h"
 #include "run.h"
 #include "utils/builtins.h"
@@ -35,6 +41,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/plancache.h"
 #include "utils/rel.h"
 #include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
@@ -52,10 +59,23 @@ struct DerivePlan
 	SPIPlanPtr plan;
 	bool byval; /* of the result */
 	int16 len;
+
+	/* the last reading, if it is of this series */
+	uint64 series;
+	MemoryContext context;
+	bool *arg_byval;
+	int16 *arg_len;
+	NullableDatum *args;
+	NullableDatum result;
 };
 
 /* As many as there are definitions that this session has met: a few. */
 static List *plans = NIL;
+
+/* The series that is going on, if it is. */
+static uint64 series = 0;
+static bool in_series = false;
+static int64 readings;
 
 /* ------------------------------------------------------------------------
  * Analysis
@@ -236,6 +256,13 @@ derive_plan(const char *statement, int nargs, const Oid *types)
 	memcpy(plan->types, types, nargs * sizeof(Oid));
 	plan->plan = prepared;
 	get_typlenbyval(type, &plan->len, &plan->byval);
+	plan->context =
+		AllocSetContextCreate(TopMemoryContext, "migrate_ext key", ALLOCSET_SMALL_SIZES);
+	plan->args = palloc(Max(nargs, 1) * sizeof(NullableDatum));
+	plan->arg_byval = palloc(Max(nargs, 1) * sizeof(bool));
+	plan->arg_len = palloc(Max(nargs, 1) * sizeof(int16));
+	for (int i = 0; i < nargs; i++)
+		get_typlenbyval(types[i], &plan->arg_len[i], &plan->arg_byval[i]);
 	plans = lappend(plans, plan);
 	SPI_keepplan(prepared);
 	MemoryContextSwitchTo(old_context);
@@ -244,20 +271,17 @@ derive_plan(const char *statement, int nargs, const Oid *types)
 	return plan;
 }
 
-Datum
-derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
+/* Run the statement with the active snapshot. */
+static Datum
+read_value(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
 {
 	MemoryContext outer = CurrentMemoryContext;
 	char nulls[FUNC_MAX_ARGS + 1];
-	int nestlevel = NewGUCNestLevel();
-	Datum result = (Datum) 0;
+	Datum result;
 	int code;
 
 	for (int i = 0; i < plan->nargs; i++)
 		nulls[i] = isnull[i] ? 'n' : ' ';
-	pin_expression_settings();
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
 	SPI_connect();
 	code = SPI_execute_plan(plan->plan, values, nulls, true, 0);
 	if (code != SPI_OK_SELECT || SPI_processed != 1)
@@ -275,9 +299,118 @@ derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isn
 		MemoryContextSwitchTo(old_context);
 	}
 	SPI_finish();
+	return result;
+}
+
+/* Has the last row of this series had the same parameters? */
+static bool
+is_remembered(DerivePlan *plan, Datum *values, const bool *isnull)
+{
+	if (plan->series != series)
+		return false;
+	for (int i = 0; i < plan->nargs; i++)
+	{
+		if (isnull[i] != plan->args[i].isnull)
+			return false;
+		if (!isnull[i] &&
+			!datumIsEqual(values[i], plan->args[i].value, plan->arg_byval[i], plan->arg_len[i]))
+			return false;
+	}
+	return true;
+}
+
+/* Only what has come to an end is remembered: an error leaves nothing behind. */
+static void
+remember(DerivePlan *plan, Datum *values, const bool *isnull, Datum result, bool result_isnull)
+{
+	MemoryContext old_context;
+
+	plan->series = 0;
+	MemoryContextReset(plan->context);
+	old_context = MemoryContextSwitchTo(plan->context);
+	for (int i = 0; i < plan->nargs; i++)
+	{
+		plan->args[i].isnull = isnull[i];
+		if (!isnull[i])
+			plan->args[i].value = datumCopy(values[i], plan->arg_byval[i], plan->arg_len[i]);
+	}
+	plan->result.isnull = result_isnull;
+	if (!result_isnull)
+		plan->result.value = datumCopy(result, plan->byval, plan->len);
+	MemoryContextSwitchTo(old_context);
+	plan->series = series;
+}
+
+/* The value for a row of a series. */
+static Datum
+run_in_series(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
+{
+	Datum result;
+
+	if (is_remembered(plan, values, isnull))
+	{
+		*result_isnull = plan->result.isnull;
+		return *result_isnull ? (Datum) 0 : datumCopy(plan->result.value, plan->byval, plan->len);
+	}
+	readings++;
+	result = read_value(plan, values, isnull, result_isnull);
+	remember(plan, values, isnull, result, *result_isnull);
+	return result;
+}
+
+Datum
+derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
+{
+	int nestlevel;
+	Datum result;
+
+	if (in_series)
+		return run_in_series(plan, values, isnull, result_isnull);
+	nestlevel = NewGUCNestLevel();
+	pin_expression_settings();
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = read_value(plan, values, isnull, result_isnull);
 	PopActiveSnapshot();
 	AtEOXact_GUC(false, nestlevel);
 	return result;
+}
+
+void
+derive_series_begin(void)
+{
+	Assert(!in_series);
+	series++;
+	readings = 0;
+	in_series = true;
+}
+
+int64
+derive_series_end(void)
+{
+	in_series = false;
+	return readings;
+}
+
+double
+derive_cost(Relation rel, Derivation *derivation)
+{
+	DerivePlan *plan;
+	CachedPlan *cached;
+	double cost = 0;
+
+	if (!derivation->subqueries)
+		return 0;
+	plan = derive_plan(derive_statement(rel, derivation), derivation->nargs, derivation->types);
+	SPI_connect();
+	cached = SPI_plan_get_cached_plan(plan->plan);
+	if (cached != NULL)
+	{
+		cost = linitial_node(PlannedStmt, cached->stmt_list)->planTree->total_cost;
+		ReleaseCachedPlan(cached, CurrentResourceOwner);
+	}
+	SPI_finish();
+	return cost;
 }
 
 /*

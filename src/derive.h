@@ -57,4 +57,16 @@ extern DerivePlan *derive_plan(const char *statement, int nargs, const Oid *type
  */
 extern Datum derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull);
 
+/*
+ * For many rows of one snapshot: from begin to end, the active snapshot is what
+ * values are read with, settings are the caller's to pin, and rows that follow
+ * each other with the same parameters share one reading.  End tells how many
+ * there were; it must be called on any way out.
+ */
+extern void derive_series_begin(void);
+extern int64 derive_series_end(void);
+
+/* The planner's estimate of what one reading costs; 0 without subqueries. */
+extern double derive_cost(Relation rel, Derivation *derivation);
+
 #endif

@@ -9,7 +9,8 @@
  * run as the table's owner: whoever may write the table need not be allowed to
  * read the tables that the value reads, and must not be able to have the owner's
  * functions run with other rights than the owner's.  What it comes to may be
- * NULL; what the value raises is the writer's error.
+ * NULL; what the value raises is the writer's error.  An INSERT that has no key is
+ * counted, see fill_count.c.
  *
  * What there is to know of a table is kept in the session until something about
  * the table changes.  A trigger that isn't the table's own (of a restored dump,
@@ -22,6 +23,7 @@
 #include "access/htup_details.h"
 #include "commands/trigger.h"
 #include "derive.h"
+#include "fill_count.h"
 #include "fmgr.h"
 #include "run.h"
 #include "sharding_key.h"
@@ -44,6 +46,8 @@ typedef struct FillKey
 	DerivePlan *plan;
 	int nargs;
 	AttrNumber attnums[FUNC_MAX_ARGS];
+	Oid counter; /* InvalidOid: nothing is counted */
+	int64 noted; /* fill_count_add()'s */
 } FillKey;
 
 static HTAB *fill_keys = NULL;
@@ -119,6 +123,7 @@ load_key(FillKey *key, Relation rel)
 		return;
 	}
 	key->attnum = record->attnum;
+	key->counter = fill_count_find(key->id);
 	user_switch_owner(&save, rel->rd_rel->relowner);
 	prepare_value(key, rel, record->value);
 	user_switch_back(&save);
@@ -184,6 +189,11 @@ migrate_ext_fill_key(PG_FUNCTION_ARGS)
 		load_key(key, rel);
 	if (key->relation == RelationGetRelid(rel) &&
 		heap_attisnull(tuple, key->attnum, RelationGetDescr(rel)))
+	{
+		if (OidIsValid(key->counter) && TRIGGER_FIRED_BY_INSERT(trigger->tg_event) &&
+			!fill_count_add(key->counter, &key->noted))
+			key->counter = InvalidOid;
 		tuple = fill_row(key, rel, tuple);
+	}
 	return PointerGetDatum(tuple);
 }

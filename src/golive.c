@@ -3,7 +3,8 @@
  * golive.c
  *	  catching_up -> live.
  *
- * The log is drained without locking anybody out until little is left.  Then
+ * Where the target had rows before, both tables are compared first.  The log is
+ * drained without locking anybody out until little is left.  Then
  * one bounded attempt takes SHARE ROW EXCLUSIVE on the source: no writer has
  * anything uncommitted.  The rest is drained, the trigger turned to
  * write-through and the state changed, in that transaction.  From its commit on
@@ -21,6 +22,8 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "other_triggers.h"
+#include "reconcile.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -43,7 +46,9 @@ golive_body(Run *run, void *arg)
 	LockRelationOid(m->source, ShareRowExclusiveLock);
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
-	*too_many = changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
+	other_triggers_check(m);
+	*too_many =
+		reconcile_pending(m) || changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
 	if (*too_many)
 		return;
 	(void) drain_rest(run);
@@ -62,6 +67,10 @@ golive_step(Run *run)
 	bool too_many = false;
 	bool ok;
 
+	StepResult compared = reconcile_step(run);
+
+	if (compared != STEP_DONE)
+		return compared;
 	if (drain_step(run, false) == STEP_MORE)
 		return STEP_MORE;
 	run_report(run, "going live");

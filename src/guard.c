@@ -69,11 +69,11 @@ reload_shapes(Migration *m)
 static int
 hint_changed(Migration *m)
 {
-	if (m->state == STATE_SWAPPED)
-		return errhint(
-			"Change them back and call migrate_ext.resume, or call migrate_ext.complete to stay with the partitioned table.");
-	return errhint(
-		"Change them back and call migrate_ext.resume, or cancel the migration and make it anew.");
+	return errhint("Call migrate_ext.replace_sync to have the other table follow, or change them "
+				   "back and call migrate_ext.resume; or %s.",
+				   m->state == STATE_SWAPPED
+					   ? "call migrate_ext.complete to stay with the partitioned table"
+					   : "cancel the migration and make it anew");
 }
 
 /*

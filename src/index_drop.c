@@ -3,10 +3,11 @@
  * index_drop.c
  *	  Dropping the target's indexes; see index_drop.h.
  *
- * Which ones are ours is told by an event: the index stage begins with a target
- * that has none and writes down what there is when it ends.  Until then all
- * are.  A list of OIDs holds whatever is renamed or built anew: it is the
- * partitioned indexes that it names, and REINDEX leaves their OIDs alone.
+ * Which ones are ours is told by events.  An adopted target's own are written
+ * down when the migration is made; when the index stage ends it writes down what
+ * there is besides.  Until then all but the given ones are ours.  A list of OIDs
+ * holds whatever is renamed or built anew: it is the partitioned indexes that it
+ * names, and REINDEX leaves their OIDs alone.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,8 +19,9 @@
 #include "lib/stringinfo.h"
 #include "sqlgen.h"
 
-/* The event that lists them. */
+/* The events that list them. */
 #define EVENT_INDEXES "indexes"
+#define EVENT_GIVEN "adopted"
 
 /*
  * The target's indexes, and those of its partitions that hang on no other; the
@@ -31,17 +33,57 @@
 	" JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid" \
 	" WHERE NOT c.relispartition"
 
+/* The list in the last event of that kind as a query for OIDs, or one for none. */
+static char *
+listed(Migration *m, const char *kind)
+{
+	char *list = NULL;
+	ListCell *lc;
+
+	foreach (lc, event_since(m->id, 0))
+	{
+		Event *event = lfirst(lc);
+
+		if (strcmp(event->kind, kind) == 0)
+			list = json_field(json_parse(event->detail), "indexes");
+	}
+	if (list == NULL)
+		return NULL;
+	return psprintf("(SELECT l::pg_catalog.oid FROM pg_catalog.json_array_elements_text('%s') l)",
+					list);
+}
+
+/* Indexes of the target that are not among the given ones. */
+static char *
+not_given(Migration *m)
+{
+	char *given = listed(m, EVENT_GIVEN);
+
+	return given == NULL ? "true" : psprintf("i.indexrelid NOT IN %s", given);
+}
+
+static void
+record(Migration *m, const char *kind, const char *which, const char *what)
+{
+	char *list = sql_text("SELECT pg_catalog.json_agg(i.indexrelid::int8 ORDER BY i.indexrelid)"
+						  " " TOP_INDEXES " AND %s",
+						  m->target, which);
+	int64 count = sql_int64("SELECT pg_catalog.count(*) " TOP_INDEXES " AND %s", m->target, which);
+
+	event_add(m, kind, psprintf("{\"indexes\": %s}", list ? list : "[]"), what, count,
+			  count == 1 ? "" : "es", sql_relation(m->target));
+}
+
+void
+index_record_given(Migration *m)
+{
+	record(m, EVENT_GIVEN, "true", INT64_FORMAT " index%s of %s found, which is adopted");
+}
+
 void
 index_record_made(Migration *m)
 {
-	char *list = sql_text("SELECT pg_catalog.json_agg(i.indexrelid::int8 ORDER BY i.indexrelid)"
-						  " " TOP_INDEXES,
-						  m->target);
-	int64 count = sql_int64("SELECT pg_catalog.count(*) " TOP_INDEXES, m->target);
-
-	event_add(m, EVENT_INDEXES, psprintf("{\"indexes\": %s}", list ? list : "[]"),
-			  INT64_FORMAT " index%s made on %s", count, count == 1 ? "" : "es",
-			  sql_relation(m->target));
+	record(m, EVENT_INDEXES, not_given(m), INT64_FORMAT " index%s made on %s");
 }
 
 /* Drop one after the other: a partition's own may go with its parent's. */
@@ -77,23 +119,14 @@ index_drop_all(Oid target)
 void
 index_drop_made(Migration *m)
 {
-	char *made = NULL;
-	ListCell *lc;
+	char *made;
 
 	if (m->state < STATE_CATCHING_UP)
 	{
-		index_drop_all(m->target);
+		drop_indexes(m->target, not_given(m));
 		return;
 	}
-	foreach (lc, event_since(m->id, 0))
-	{
-		Event *event = lfirst(lc);
-
-		if (strcmp(event->kind, EVENT_INDEXES) == 0)
-			made = json_field(json_parse(event->detail), "indexes");
-	}
+	made = listed(m, EVENT_INDEXES);
 	if (made != NULL)
-		drop_indexes(m->target, psprintf("i.indexrelid IN (SELECT made::pg_catalog.oid FROM"
-										 " pg_catalog.json_array_elements_text('%s') made)",
-										 made));
+		drop_indexes(m->target, psprintf("i.indexrelid IN %s", made));
 }

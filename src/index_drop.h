@@ -11,7 +11,10 @@
 
 #include "types.h"
 
-/* Write down that the indexes which the target has now were made by us. */
+/* Write down which indexes an adopted target has from before. */
+extern void index_record_given(Migration *m);
+
+/* Write down that the others which the target has now were made by us. */
 extern void index_record_made(Migration *m);
 
 /*

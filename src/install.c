@@ -31,6 +31,9 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "index_drop.h"
+#include "install.h"
+#include "other_triggers.h"
+#include "reconcile.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -38,25 +41,27 @@
 #include "state.h"
 #include "sync_trigger.h"
 
-/*
- * Lock the table that the application writes to (the source, before a swap)
- * against writers, in this bounded attempt, and make sure that no statement of
- * this very session is still using it.
- */
-static void
-lock_front(Run *run)
+/* See install.h. */
+void
+install_lock_front(const Migration *m)
 {
-	Relation rel;
+	Relation rel =
+		try_table_open(m->state == STATE_SWAPPED ? m->target : m->source, ShareRowExclusiveLock);
 
-	run_limit_lock_waits(run);
-	rel = try_table_open(run->m->state == STATE_SWAPPED ? run->m->target : run->m->source,
-						 ShareRowExclusiveLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("the table of migration \"%s\" has been dropped", run->m->name),
+						errmsg("the table of migration \"%s\" has been dropped", m->name),
 						errhint("Call migrate_ext.cancel to end the migration.")));
 	CheckTableNotInUse(rel, "migrate");
 	table_close(rel, NoLock);
+}
+
+/* The same in a step of the leader's, bounded. */
+static void
+lock_front(Run *run)
+{
+	run_limit_lock_waits(run);
+	install_lock_front(run->m);
 }
 
 /* xmin of a fresh snapshot, as a 64-bit transaction id */
@@ -78,7 +83,8 @@ static void
 record_horizon(Migration *m)
 {
 	m->horizon = oldest_running();
-	m->end_block = relinfo_blocks(m->source);
+	/* a target that had rows before isn't copied to, but compared: see reconcile.c */
+	m->end_block = reconcile_adopted(m) ? 0 : relinfo_blocks(m->source);
 	m->relfilenode = relinfo_relfilenode(m->source);
 	m->source_shape = relinfo_shape(m->source);
 	m->target_shape = relinfo_target_shape(m->target);
@@ -89,13 +95,12 @@ record_horizon(Migration *m)
 	drain_place_reset(m->id);
 }
 
-static void
-install_body(Run *run, void *arg)
+/* See install.h. */
+void
+install_in_transaction(Migration *m)
 {
-	Migration *m = run->m;
-
-	lock_front(run);
 	guard_check_source(m);
+	other_triggers_check(m);
 	LockRelationOid(m->target, RowExclusiveLock);
 	if (get_rel_name(m->target) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
@@ -106,6 +111,13 @@ install_body(Run *run, void *arg)
 	ME_DEBUG_POINT("install_before_commit");
 	state_change(m, STATE_LOGGING, "sync trigger installed: changes of %s are logged",
 				 sql_qualified(m->schema_name, m->table_name));
+}
+
+static void
+install_body(Run *run, void *arg)
+{
+	lock_front(run);
+	install_in_transaction(run->m);
 }
 
 StepResult
@@ -124,13 +136,20 @@ static void
 restart_body(Run *run, void *arg)
 {
 	Migration *m = run->m;
+	bool adopted = reconcile_adopted(m);
 
 	lock_front(run);
 	guard_check_source(m);
 	run_as_owner(run);
-	(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
-	index_drop_all(m->target); /* the copy writes without minding any */
+	if (!adopted || truncation_pending(m->id))
+		(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
+	if (!adopted)
+		index_drop_all(m->target); /* the copy writes without minding any */
 	run_as_self(run);
+	if (adopted)
+		reconcile_ask(m, true);
+	else
+		reconcile_forget(m);
 	changelog_truncate(m);
 	m->epoch++;
 	batch_reset(m);
@@ -141,7 +160,10 @@ restart_body(Run *run, void *arg)
 
 /*
  * Back to logging: the target and the log are emptied and a new horizon is
- * taken.  The new epoch makes batches of the old one void.
+ * taken.  The new epoch makes batches of the old one void.  A target that had
+ * rows before keeps them, and is compared again from the beginning; but where
+ * the source was truncated it is emptied as well, since to take away row by row
+ * what is gone would take long.
  */
 StepResult
 install_restart_step(Run *run)

@@ -5,9 +5,11 @@
  *	  anything: the leader keeps it ready.
  *
  *		intact		trigger, columns, partitions are as we left them
+ *		compared	what a change of columns may have left apart
  *		log			what could not be written through is drained
  *		reverse		the triggers for the way back, before they are needed
  *		statistics	once since it went live
+ *		replaced	hand-written triggers that replace_sync() disabled are dropped
  *		headroom	range partitions ahead of the data
  *
  * All of it is done in the order of its urgency, the first thing due at each
@@ -21,6 +23,8 @@
 #include "attempt.h"
 #include "catalog.h"
 #include "changelog.h"
+#include "other_triggers.h"
+#include "reconcile.h"
 #include "reverse.h"
 #include "run.h"
 #include "stages.h"
@@ -30,9 +34,11 @@
 typedef struct LiveWork
 {
 	bool gone; /* not live or swapped any more, or paused */
+	bool compare;
 	bool drain;
 	bool reverse;
 	bool statistics;
+	bool drop_replaced;
 } LiveWork;
 
 /*
@@ -50,9 +56,11 @@ look(Run *run, void *arg)
 		return;
 	run_limit_lock_waits(run);
 	guard_check(m);
+	work->compare = reconcile_pending(m);
 	work->drain = changelog_pending(m, 1) > 0;
 	work->reverse = !reverse_is_prepared(m);
 	work->statistics = m->analyzed_at == 0;
+	work->drop_replaced = m->state == STATE_LIVE && other_triggers_pending(m);
 }
 
 StepResult
@@ -70,12 +78,16 @@ live_step(Run *run)
 	}
 	if (work.gone)
 		return STEP_DONE;
+	if (work.compare)
+		return reconcile_step(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	if (work.drain)
 		return drain_step(run, true);
 	if (work.reverse)
 		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	if (work.statistics)
 		return statistics_gather(run) ? STEP_MORE : STEP_WAIT;
+	if (work.drop_replaced)
+		return other_triggers_drop(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	target_keep_headroom(run);
 	return STEP_WAIT;
 }

@@ -20,8 +20,8 @@
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -29,6 +29,7 @@
 #include "arguments.h"
 #include "catalog.h"
 #include "index_def.h"
+#include "preflight_key.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -38,13 +39,10 @@ PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 #define ERRORS_SQL                                                                      \
 	"SELECT 'error', object, problem, remedy FROM migrate_ext.preflight_errors($1, $2)" \
 	" ORDER BY object COLLATE \"C\", problem COLLATE \"C\""
-#define NOTES_SQL                                                                       \
-	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)"     \
-	" ORDER BY pg_catalog.array_position(ARRAY['error', 'warning', 'info'], severity)," \
-	" object COLLATE \"C\", problem COLLATE \"C\""
-
-/* A row as preflight() returns it: severity, object, problem, remedy. */
-#define PREFLIGHT_COLUMNS 4
+#define NOTES_SQL                                                                   \
+	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)" \
+	" UNION ALL SELECT severity, object, problem, remedy"                           \
+	" FROM migrate_ext.preflight_key_notes($1, $2::pg_catalog.jsonb, $3)"
 
 typedef void (*RowFunction)(char **row, void *arg);
 
@@ -64,6 +62,17 @@ each_row(RowFunction f, void *arg)
 			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, j + 1);
 		f(row, arg);
 	}
+}
+
+/*
+ * Compiling statements of this size takes longer than they run; a cost that the
+ * planner overestimates must not lead to that.  In the caller's GUC nest level.
+ */
+static void
+forbid_compiling(void)
+{
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
 }
 
 /* A worker has no snapshot of its own, and SPI wants one around its own. */
@@ -87,37 +96,6 @@ check_spi(int code, int expected, const char *sql)
 }
 
 /*
- * Lock both tables as lightly as can be, and become the owner: reading the
- * definitions of indexes may run functions of his.  False where somebody holds
- * the strongest lock; the swap asks again when it has that one itself.
- */
-static bool
-begin_looking(Migration *m, UserSwitch *user)
-{
-	if (!ConditionalLockRelationOid(m->source, AccessShareLock))
-		return false;
-	if (ConditionalLockRelationOid(m->target, AccessShareLock))
-	{
-		if (get_rel_name(m->source) != NULL && get_rel_name(m->target) != NULL)
-		{
-			user_switch_owner(user, m->owner);
-			return true;
-		}
-		UnlockRelationOid(m->target, AccessShareLock);
-	}
-	UnlockRelationOid(m->source, AccessShareLock);
-	return false;
-}
-
-static void
-end_looking(Migration *m, UserSwitch *user)
-{
-	user_switch_back(user);
-	UnlockRelationOid(m->target, AccessShareLock);
-	UnlockRelationOid(m->source, AccessShareLock);
-}
-
-/*
  * Indexes that the source got after those of the target were built: the
  * application would miss them after the swap.
  */
@@ -127,7 +105,8 @@ each_missing_index(Migration *m, RowFunction f, void *arg)
 	UserSwitch user;
 	ListCell *cell;
 
-	if ((m->state != STATE_CATCHING_UP && m->state != STATE_LIVE) || !begin_looking(m, &user))
+	if ((m->state != STATE_CATCHING_UP && m->state != STATE_LIVE) ||
+		!preflight_begin_looking(m, &user))
 		return;
 	foreach (cell, index_def_pairs(m))
 	{
@@ -144,7 +123,7 @@ each_missing_index(Migration *m, RowFunction f, void *arg)
 						  index_def_sql(pair->def, name, m->target, false));
 		f(row, arg);
 	}
-	end_looking(m, &user);
+	preflight_end_looking(m, &user);
 }
 
 /* Indexes that an adopted target can't have. */
@@ -154,7 +133,7 @@ each_impossible_index(Migration *m, RowFunction f, void *arg)
 	UserSwitch user;
 	ListCell *cell;
 
-	if (m->state > STATE_LIVE || !begin_looking(m, &user))
+	if (m->state > STATE_LIVE || !preflight_begin_looking(m, &user))
 		return;
 	foreach (cell, index_def_impossible(m))
 	{
@@ -165,7 +144,7 @@ each_impossible_index(Migration *m, RowFunction f, void *arg)
 		row[3] = "make the index that the application needs on the target when it is live";
 		f(row, arg);
 	}
-	end_looking(m, &user);
+	preflight_end_looking(m, &user);
 }
 
 /*
@@ -183,6 +162,7 @@ each_error(Migration *m, RowFunction f, void *arg)
 	bool pushed;
 
 	user_switch_superuser(&user);
+	forbid_compiling();
 	pushed = push_snapshot();
 	check_spi(SPI_connect(), SPI_OK_CONNECT, ERRORS_SQL);
 	if (errors_plan == NULL)
@@ -204,13 +184,15 @@ each_error(Migration *m, RowFunction f, void *arg)
 }
 
 static void
-each_note(Migration *m, RowFunction f, void *arg)
+each_note(Migration *m, KeyLook *look, RowFunction f, void *arg)
 {
-	Oid types[] = {INT8OID};
-	Datum values[] = {Int64GetDatum(m->id)};
+	Oid types[] = {INT8OID, TEXTOID, TEXTARRAYOID};
+	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(look->greatest),
+					  preflight_key_statements(m)};
 	UserSwitch user;
 
 	user_switch_superuser(&user);
+	forbid_compiling();
 	check_spi(SPI_connect(), SPI_OK_CONNECT, NOTES_SQL);
 	check_spi(SPI_execute_with_args(NOTES_SQL, lengthof(types), types, values, NULL, false, 0),
 			  SPI_OK_SELECT, NOTES_SQL);
@@ -258,19 +240,56 @@ preflight_errors(Migration *m, char **text)
  * ------------------------------------------------------------------------
  */
 
-static void
-put_row(char **row, void *arg)
+/* Rows until they are sorted, in the caller's memory. */
+typedef struct RowList
 {
-	ReturnSetInfo *result = arg;
-	Datum values[PREFLIGHT_COLUMNS];
-	bool isnull[PREFLIGHT_COLUMNS];
+	MemoryContext memory;
+	List *rows; /* of char *[PREFLIGHT_COLUMNS] */
+} RowList;
+
+static void
+collect_row(char **row, void *arg)
+{
+	RowList *list = arg;
+	MemoryContext old_context = MemoryContextSwitchTo(list->memory);
+	char **copy = palloc(PREFLIGHT_COLUMNS * sizeof(char *));
 	int i;
 
 	for (i = 0; i < PREFLIGHT_COLUMNS; i++)
-	{
-		isnull[i] = row[i] == NULL;
-		values[i] = isnull[i] ? (Datum) 0 : CStringGetTextDatum(row[i]);
-	}
+		copy[i] = pstrdup(row[i] ? row[i] : "");
+	list->rows = lappend(list->rows, copy);
+	MemoryContextSwitchTo(old_context);
+}
+
+static int
+severity_rank(const char *severity)
+{
+	return strcmp(severity, "error") == 0 ? 0 : strcmp(severity, "warning") == 0 ? 1 : 2;
+}
+
+/* Errors first, then by object and problem. */
+static int
+compare_rows(const ListCell *a, const ListCell *b)
+{
+	char **row_a = lfirst(a);
+	char **row_b = lfirst(b);
+	int result = severity_rank(row_a[0]) - severity_rank(row_b[0]);
+	int i;
+
+	for (i = 1; result == 0 && i < PREFLIGHT_COLUMNS; i++)
+		result = strcmp(row_a[i], row_b[i]);
+	return result;
+}
+
+static void
+put_row(ReturnSetInfo *result, char **row)
+{
+	Datum values[PREFLIGHT_COLUMNS];
+	bool isnull[PREFLIGHT_COLUMNS] = {false};
+	int i;
+
+	for (i = 0; i < PREFLIGHT_COLUMNS; i++)
+		values[i] = CStringGetTextDatum(row[i]);
 	tuplestore_putvalues(result->setResult, result->setDesc, values, isnull);
 }
 
@@ -280,13 +299,20 @@ migrate_ext_preflight(PG_FUNCTION_ARGS)
 {
 	Migration *m = catalog_find(argument_text(fcinfo, 0, "migration"), false);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
+	RowList list = {CurrentMemoryContext, NIL};
+	KeyLook *look;
+	ListCell *cell;
 
 	InitMaterializedSRF(fcinfo, 0);
-	if (m->state <= STATE_SWAPPED)
-	{
-		each_error(m, put_row, result);
-		each_note(m, put_row, result);
-		each_impossible_index(m, put_row, result);
-	}
+	if (m->state > STATE_SWAPPED)
+		return (Datum) 0;
+	look = preflight_key_look(m);
+	list.rows = look->rows;
+	each_error(m, collect_row, &list);
+	each_note(m, look, collect_row, &list);
+	each_impossible_index(m, collect_row, &list);
+	list_sort(list.rows, compare_rows);
+	foreach (cell, list.rows)
+		put_row(result, lfirst(cell));
 	return (Datum) 0;
 }

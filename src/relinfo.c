@@ -241,6 +241,9 @@ relinfo_check_source(Oid relid)
 /* In a target's shape, before the OIDs of its leaves. */
 #define SHAPE_LEAVES "leaves"
 
+/* After the numbers of a column that can't be NULL. */
+#define SHAPE_NOT_NULL " not null"
+
 char *
 relinfo_shape(Oid relid)
 {
@@ -258,7 +261,7 @@ relinfo_shape(Oid relid)
 			continue;
 		appendStringInfo(&shape, "%d %s %u %d %u%s%s\n", att->attnum,
 						 quote_identifier(NameStr(att->attname)), att->atttypid, att->atttypmod,
-						 att->attcollation, att->attnotnull ? " not null" : "",
+						 att->attcollation, att->attnotnull ? SHAPE_NOT_NULL : "",
 						 att->attgenerated ? " generated" : "");
 	}
 	table_close(rel, AccessShareLock);
@@ -305,6 +308,25 @@ shape_column(const char *line)
 	while (*end != '\0' && (quoted || *end != ' '))
 		quoted ^= *end++ == '"';
 	return pnstrdup(name, end - name);
+}
+
+/* What quote_identifier() was given. */
+static char *
+unquote(const char *name)
+{
+	char *plain = palloc(strlen(name) + 1);
+	char *out = plain;
+
+	if (*name != '"')
+		return pstrdup(name);
+	for (name++; *name != '\0' && !(name[0] == '"' && name[1] != '"'); name++)
+	{
+		if (*name == '"')
+			name++;
+		*out++ = *name;
+	}
+	*out = '\0';
+	return plain;
 }
 
 static void
@@ -377,6 +399,47 @@ relinfo_same_columns(const char *target_shape, const char *other)
 	size_t len = leaves != NULL ? leaves - target_shape + strlen(SHAPE_LEAVES) : 0;
 
 	return leaves != NULL && strncmp(target_shape, other, len) == 0;
+}
+
+bool
+relinfo_same_leaves(const char *target_shape, const char *other)
+{
+	const char *leaves = strstr(target_shape, SHAPE_LEAVES);
+	const char *other_leaves = strstr(other, SHAPE_LEAVES);
+
+	return leaves != NULL && other_leaves != NULL && strcmp(leaves, other_leaves) == 0;
+}
+
+/* "3 name 20 -1 0 not null": one line of a shape. */
+static ShapeColumn *
+read_shape_line(const char *line)
+{
+	ShapeColumn *column = palloc0(sizeof(ShapeColumn));
+	char *quoted = shape_column(line);
+	char *rest = strchr(line, ' ') + 1 + strlen(quoted);
+
+	column->attnum = (AttrNumber) strtol(line, NULL, 10);
+	column->name = unquote(quoted);
+	column->type = (Oid) strtoul(rest, &rest, 10);
+	column->typmod = (int32) strtol(rest, &rest, 10);
+	column->collation = (Oid) strtoul(rest, &rest, 10);
+	column->not_null = strncmp(rest, SHAPE_NOT_NULL, strlen(SHAPE_NOT_NULL)) == 0;
+	return column;
+}
+
+List *
+relinfo_shape_columns(const char *shape)
+{
+	const char *line = shape;
+	List *columns = NIL;
+
+	while (line != NULL && *line >= '0' && *line <= '9')
+	{
+		columns = lappend(columns, read_shape_line(line));
+		line = strchr(line, '\n');
+		line = line != NULL ? line + 1 : NULL;
+	}
+	return columns;
 }
 
 char *

@@ -50,6 +50,23 @@ extern bool relinfo_same_columns(const char *target_shape, const char *other);
 /* What has changed from one shape to another, for people: "column a is gone, ..." */
 extern char *relinfo_shape_difference(const char *was, const char *is);
 
+/* Are the leaves the same in two such texts? */
+extern bool relinfo_same_leaves(const char *target_shape, const char *other);
+
+/* A column as a shape has it. */
+typedef struct ShapeColumn
+{
+	AttrNumber attnum;
+	char *name; /* not quoted */
+	Oid type;
+	int32 typmod;
+	Oid collation;
+	bool not_null;
+} ShapeColumn;
+
+/* The columns of a shape; List of ShapeColumn *. */
+extern List *relinfo_shape_columns(const char *shape);
+
 /* Leaves (relkind r) below a partitioned table, in bound order; List of Oid. */
 extern List *relinfo_leaves(Oid target);
 

@@ -32,6 +32,7 @@
 #include "commands/trigger.h"
 #include "compat.h"
 #include "derive.h"
+#include "fill_count.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "parser/parse_type.h"
@@ -316,6 +317,7 @@ make_trigger(const KeyRequest *request, int64 id)
 				   " EXECUTE FUNCTION migrate_ext.fill_key('" INT64_FORMAT "')",
 				   quote_identifier(name), table, id);
 	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER %s", table, quote_identifier(name));
+	fill_count_create(id, request->source);
 	user_switch_back(&save);
 }
 
@@ -334,6 +336,25 @@ read_arguments(FunctionCallInfo fcinfo, KeyRequest *request)
 
 	/* without a value there is nothing to fill it with */
 	request->fill = argument_bool(fcinfo, 4, "fill") && request->value != NULL;
+}
+
+/*
+ * A table that is being migrated may get a key as long as it is the one that the
+ * application uses; the target must then follow.
+ */
+static void
+check_migration(const KeyRequest *request)
+{
+	Migration *m = catalog_of_table(request->source);
+
+	if (m == NULL || m->source != request->source || m->state >= STATE_SWAPPED ||
+		!object_ownercheck(RelationRelationId, request->source, GetUserId()))
+		relinfo_check_source(request->source);
+	else
+		ereport(NOTICE, (errmsg("table \"%s\" is being migrated", request->table),
+						 errhint("Call migrate_ext.replace_sync(%s) in this transaction: the "
+								 "target follows.",
+								 quote_literal_cstr(m->name))));
 }
 
 /* add_sharding_key(source, column_name, column_type, value, fill) */
@@ -367,7 +388,7 @@ migrate_ext_add_sharding_key(PG_FUNCTION_ARGS)
 								request.column, request.table)));
 		PG_RETURN_VOID();
 	}
-	relinfo_check_source(request.source);
+	check_migration(&request);
 
 	if (request.attnum == 0)
 		add_column(&request);

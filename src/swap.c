@@ -13,6 +13,7 @@
  *		intact		trigger, columns, partitions; nothing hangs on the table
  *					that can't be carried over
  *		prepared	no prepared transaction holds a lock on them
+ *		compared	nothing is left of a comparison that puts right what differs
  *		log			all that was logged is drained, nothing has failed
  *		reverse		the triggers for the way back are there
  *		statistics	the target is analyzed
@@ -38,6 +39,7 @@
 #include "debug_point.h"
 #include "errors.h"
 #include "failed_rows.h"
+#include "reconcile.h"
 #include "reverse.h"
 #include "run.h"
 #include "snapshots.h"
@@ -170,6 +172,22 @@ retry_failed(Run *run)
 	}
 	run_commit(run);
 	return gate;
+}
+
+static Gate
+gate_compared(Run *run)
+{
+	bool pending;
+
+	run_begin(run);
+	pending = reconcile_pending(run->m);
+	if (pending)
+		swap_request_tell(run->m, swap_request_read(run->m), "compared", NULL,
+						  "comparing both tables, to put right what differs");
+	run_commit(run);
+	if (!pending)
+		return GATE_OPEN;
+	return reconcile_step(run) == STEP_WAIT ? GATE_SHUT : GATE_AGAIN;
 }
 
 static Gate
@@ -400,9 +418,9 @@ gate_attempt(Run *run)
  * ------------------------------------------------------------------------
  */
 
-static const GateFunction gates[] = {gate_request,	gate_intact,	gate_prepared,
-									 gate_log,		gate_reverse,	gate_statistics,
-									 gate_verified, gate_snapshots, gate_attempt};
+static const GateFunction gates[] = {gate_request,	 gate_intact,  gate_prepared,	gate_compared,
+									 gate_log,		 gate_reverse, gate_statistics, gate_verified,
+									 gate_snapshots, gate_attempt};
 
 /*
  * Through the gates, up to the first that is shut.  DONE when the state has

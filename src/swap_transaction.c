@@ -42,6 +42,7 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "reconcile.h"
 #include "reverse.h"
 #include "run.h"
 #include "settings.h"
@@ -95,6 +96,9 @@ check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
 	char *text = NULL;
 
 	guard_check(m);
+	if (reconcile_pending(m))
+		add_missing(missing,
+					"The tables are still being compared, since their columns have changed.");
 	if (changelog_pending(m, 1) > 0)
 		add_missing(missing, "Rows in the change log have not been carried over yet.");
 	if (!request->accept_failed && failed_row_due(m) > 0)

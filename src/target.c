@@ -24,6 +24,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/relation.h"
 #include "arguments.h"
 #include "axis.h"
@@ -34,10 +35,13 @@
 #include "catalog/pg_type.h"
 #include "columns.h"
 #include "commands/defrem.h"
+#include "compare.h"
 #include "compat.h"
 #include "fmgr.h"
+#include "index_drop.h"
 #include "miscadmin.h"
 #include "pgtime.h"
+#include "reconcile.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sharding_key.h"
@@ -49,6 +53,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 /* Rows without key are counted up to here, then there are simply too many. */
 #define NULL_KEYS_MAX 1000000
@@ -413,53 +418,82 @@ check_null_keys(const Request *request, const char *rows)
 			 errhint("Fill the column, or choose another key.")));
 }
 
-/*
- * The options, and what derives the keys by which the target is partitioned:
- * the values of add_sharding_key() as they are now.  A key that is NOT NULL is
- * never derived, nor one for which options.columns has an expression.
- */
-static Jsonb *
-options_with_derived(const Request *request, List *keys)
+/* Can the target's column of that name not be NULL? */
+static bool
+is_not_null(Oid target, const char *name)
 {
-	char *text = json_field(request->options, "columns");
-	Jsonb *columns = text != NULL ? json_parse(text) : NULL;
-	StringInfoData derived;
+	AttrNumber attnum = OidIsValid(target) ? get_attnum(target, name) : InvalidAttrNumber;
+	HeapTuple tuple;
+	bool result;
+
+	if (attnum <= 0)
+		return false;
+	tuple = SearchSysCache2(ATTNUM, ObjectIdGetDatum(target), Int16GetDatum(attnum));
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	result = ((Form_pg_attribute) GETSTRUCT(tuple))->attnotnull;
+	ReleaseSysCache(tuple);
+	return result;
+}
+
+static bool
+is_one_of(List *names, const char *name)
+{
 	ListCell *cell;
 
-	initStringInfo(&derived);
-	foreach (cell, keys)
+	foreach (cell, names)
 	{
-		AttrNumber attnum = get_attnum(request->source, lfirst(cell));
+		if (strcmp(lfirst(cell), name) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* See target.h. */
+Jsonb *
+target_options_with_derived(Oid source, Oid target, Jsonb *options, List *keys)
+{
+	char *text = json_field(options, "columns");
+	Jsonb *columns = text != NULL ? json_parse(text) : NULL;
+	Relation rel = relation_open(source, AccessShareLock);
+	StringInfoData derived;
+
+	initStringInfo(&derived);
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+		const char *name = NameStr(att->attname);
 		ShardingKey *key;
 
-		if (attnum <= 0 || json_field(columns, lfirst(cell)) != NULL ||
-			TupleDescAttr(RelationGetDescr(request->rel), attnum - 1)->attnotnull)
+		if (att->attisdropped || att->attnotnull ||
+			(!is_one_of(keys, name) && !is_not_null(target, name)) ||
+			(columns != NULL && json_field(columns, name) != NULL))
 			continue;
-		key = sharding_key_of_column(request->source, attnum);
+		key = sharding_key_of_column(source, att->attnum);
 		if (key != NULL && key->value != NULL)
-			appendStringInfo(&derived, "%s%s: %s", derived.len > 0 ? ", " : "",
-							 json_quote(lfirst(cell)), json_quote(key->value));
+			appendStringInfo(&derived, "%s%s: %s", derived.len > 0 ? ", " : "", json_quote(name),
+							 json_quote(key->value));
 	}
+	relation_close(rel, NoLock);
+	options = DatumGetJsonbP(
+		DirectFunctionCall2(jsonb_delete, JsonbPGetDatum(options), CStringGetTextDatum("derived")));
 	if (derived.len == 0)
-		return request->options;
+		return options;
 	return DatumGetJsonbP(DirectFunctionCall2(
-		jsonb_concat, JsonbPGetDatum(request->options),
+		jsonb_concat, JsonbPGetDatum(options),
 		JsonbPGetDatum(json_parse(psprintf("{\"derived\": {%s}}", derived.data)))));
 }
 
-/* Names of the columns by which the target is, or will be, partitioned. */
-static List *
-key_names(const Request *request)
+/* See target.h. */
+List *
+target_key_names(Oid target)
 {
-	Bitmapset *attnums;
+	Bitmapset *attnums = columns_of_root_key(target);
 	List *names = NIL;
 	int attnum = -1;
 
-	if (request->strategy != STRATEGY_GIVEN)
-		return list_make1(request->key);
-	attnums = columns_of_root_key(request->target);
 	while ((attnum = bms_next_member(attnums, attnum)) >= 0)
-		names = lappend(names, get_attname(request->target, attnum, false));
+		names = lappend(names, get_attname(target, attnum, false));
 	return names;
 }
 
@@ -546,6 +580,19 @@ add_created_event(const Request *request, Migration *m, List *partitions)
 				  target_strategy_name(request->strategy), quote_identifier(request->key), count);
 }
 
+/* The target has rows or indexes, which are to stay. */
+static void
+adopt(Migration *m)
+{
+	reconcile_ask(m, true);
+	index_record_given(m);
+	ereport(NOTICE,
+			(errmsg("table \"%s\" is adopted with the rows and indexes it has",
+					get_rel_name(m->target)),
+			 errdetail("It is compared with the source and put right, row by row. A target that "
+					   "is empty and has no indexes is copied to, which is faster.")));
+}
+
 /* All of it; returns the migration's name as a Datum of text. */
 static Datum
 create(Request *request)
@@ -554,6 +601,7 @@ create(Request *request)
 	Migration *m;
 	UserSwitch save;
 	List *partitions = NIL;
+	bool adopted = false;
 
 	if (same != NULL)
 	{
@@ -580,14 +628,18 @@ create(Request *request)
 	if (!m->made_target)
 	{
 		user_switch_owner(&save, m->owner);
-		target_check_given(m->source, m->target);
+		adopted = target_check_given(m->source, m->target);
 		user_switch_back(&save);
 	}
-	m->options = options_with_derived(request, key_names(request));
+	m->options = target_options_with_derived(m->source, m->target, request->options,
+											 m->made_target ? list_make1(request->key)
+															: target_key_names(m->target));
 	user_switch_owner(&save, m->owner);
 	if (m->made_target)
 		partitions = make_target(request, m);
 	target_check_carried(request->rel, m->target, columns_build(m, DIRECTION_FORWARD));
+	if (adopted)
+		(void) compare_sides(m, true); /* can it be compared? */
 
 	/* what the columns are from now on, see guard_check_source(): in pinned settings */
 	m->source_shape = relinfo_shape(m->source);
@@ -597,6 +649,8 @@ create(Request *request)
 	catalog_insert(m);
 	catalog_save_shapes(m);
 	add_created_event(request, m, partitions);
+	if (adopted)
+		adopt(m);
 	relation_close(request->rel, NoLock);
 	return CStringGetTextDatum(m->name);
 }

@@ -36,9 +36,23 @@ extern Oid target_check_key(Relation rel, const char *key, Strategy strategy);
 
 /*
  * Errors unless the caller's own table can be a target for source.  The caller
- * is the source's owner.  Locks the target in ACCESS SHARE mode.
+ * is the source's owner.  Locks the target in ACCESS SHARE mode.  True if it has
+ * rows or indexes already, so that it can't be copied to.
  */
-extern void target_check_given(Oid source, Oid target);
+extern bool target_check_given(Oid source, Oid target);
+
+/*
+ * The options, and under "derived" what derives the columns of the target that
+ * a row of the source may lack: the values of add_sharding_key() as they are
+ * now.  Of the partition keys' columns ("keys", their names), and of those that
+ * are NOT NULL in the target (InvalidOid: there is none yet).  A column of the
+ * source that is NOT NULL is never derived, nor one for which options.columns
+ * has an expression.
+ */
+extern Jsonb *target_options_with_derived(Oid source, Oid target, Jsonb *options, List *keys);
+
+/* Names of the columns of the root's partition key; List of char *. */
+extern List *target_key_names(Oid target);
 
 /* Errors (42703) if a column of the source has no place in the target. */
 extern void target_check_carried(Relation source, Oid target, const ColumnMap *map);

@@ -3,9 +3,10 @@
  * target_given.c
  *	  Can a partitioned table of the caller's own be a target?
  *
- * It is written as our own targets are: rows are copied past its triggers and
- * without looking at any index, so there must be neither rows nor indexes that
- * the copy would have to mind.
+ * One that is empty and has no index is copied to as our own targets are.  One
+ * that has rows or indexes is adopted: it is compared with the source and put
+ * right, row by row and with its indexes.  Either way rows are written past its
+ * triggers.
  *
  *-------------------------------------------------------------------------
  */
@@ -56,12 +57,13 @@ check_root(Oid source, Relation rel)
 						errhint("Give the topmost table, or detach it.")));
 }
 
-/* One table below the target, or the target itself. */
-static void
+/* One table below the target, or the target itself; true if it has indexes. */
+static bool
 check_part(Oid relid)
 {
 	Relation rel = relation_open(relid, AccessShareLock);
 	const char *name = RelationGetRelationName(rel);
+	bool has_indexes;
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -72,19 +74,15 @@ check_part(Oid relid)
 		ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 						errmsg("table \"%s\" is temporary or unlogged", name),
 						errdetail("The target takes over from a permanent table.")));
-	if (RelationGetIndexList(rel) != NIL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("table \"%s\" has indexes", name),
-				 errdetail("Rows are copied before indexes are built."),
-				 errhint("Drop them: migrate_ext builds those of the source, and others can be "
-						 "added when the migration is live.")));
+	has_indexes = RelationGetIndexList(rel) != NIL;
 	relation_close(rel, NoLock);
+	return has_indexes;
 }
 
-void
+bool
 target_check_given(Oid source, Oid target)
 {
+	bool adopted = false;
 	Relation rel = try_relation_open(target, AccessShareLock);
 	ListCell *lc;
 
@@ -93,18 +91,14 @@ target_check_given(Oid source, Oid target)
 						errmsg("table with OID %u does not exist", target)));
 	check_root(source, rel);
 	foreach (lc, find_all_inheritors(target, AccessShareLock, NULL))
-		check_part(lfirst_oid(lc));
+		adopted |= check_part(lfirst_oid(lc));
 	if (relinfo_leaves(target) == NIL)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("table \"%s\" has no partitions", RelationGetRelationName(rel)),
 						errhint("Create its partitions first.")));
-	if (sql_int64("SELECT EXISTS (SELECT FROM %s)::pg_catalog.int4", sql_relation(target)) != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("table \"%s\" has rows already", RelationGetRelationName(rel)),
-				 errdetail("Taking over a target that is filled in part isn't supported yet."),
-				 errhint("Empty it.")));
 	relation_close(rel, NoLock);
+	return adopted ||
+		   sql_int64("SELECT EXISTS (SELECT FROM %s)::pg_catalog.int4", sql_relation(target)) != 0;
 }
 
 /* The source's columns that some expression of the map reads. */

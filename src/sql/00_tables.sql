@@ -171,3 +171,21 @@ COMMENT ON TABLE migrate_ext.sharding_key IS 'columns made or taken over by add_
 
 CREATE SEQUENCE migrate_ext.lease;
 COMMENT ON SEQUENCE migrate_ext.lease IS 'numbers of leases: a process that works on batches has one';
+
+CREATE TABLE migrate_ext.comparison (
+    migration bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    adopted   boolean NOT NULL,
+    after     text,
+    compared  bigint NOT NULL DEFAULT 0,
+    differed  bigint NOT NULL DEFAULT 0,
+    finished  boolean NOT NULL DEFAULT false
+);
+COMMENT ON TABLE migrate_ext.comparison IS 'a comparison that puts right what differs: how far it is; adopted: it takes the place of the copy, the target having had rows before';
+
+CREATE TABLE migrate_ext.replaced_trigger (
+    migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    name      text NOT NULL,
+    dropped   boolean NOT NULL DEFAULT false,
+    PRIMARY KEY (migration, name)
+);
+COMMENT ON TABLE migrate_ext.replaced_trigger IS 'hand-written triggers of the source that replace_sync disabled, to be dropped when nobody has to wait for it';

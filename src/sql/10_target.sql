@@ -78,7 +78,7 @@ CREATE FUNCTION migrate_ext.create_migration(
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'migrate_ext_create_migration';
 COMMENT ON FUNCTION migrate_ext.create_migration(regclass, regclass, text, jsonb) IS
-'begins a migration to a partitioned table that is there already, empty and without indexes. options.columns maps its columns to expressions over the source''s row s, options.reverse_columns back. Returns the migration''s name';
+'begins a migration to a partitioned table that is there already: copied to if it is empty and has no indexes, else compared and put right. options.columns maps its columns to expressions over the source''s row s, options.reverse_columns back. Returns the migration''s name';
 
 CREATE FUNCTION migrate_ext.preview(
     source     regclass,

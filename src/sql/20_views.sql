@@ -123,7 +123,9 @@ CROSS JOIN LATERAL (
                 THEN b.blocks_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
            END AS blocks_per_second
     FROM (
-        SELECT COALESCE(pg_catalog.sum(c.rows) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS rows_done,
+        -- a target that had rows before is compared instead of copied to
+        SELECT COALESCE((SELECT a.compared FROM migrate_ext.comparison a WHERE a.migration = m.id AND a.adopted),
+                        pg_catalog.sum(c.rows) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS rows_done,
                COALESCE(pg_catalog.sum(c.blocks) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS blocks_done,
                pg_catalog.sum(c.rows) FILTER (WHERE c.recent) AS recent_rows,
                pg_catalog.sum(c.blocks) FILTER (WHERE c.recent) AS recent_blocks,

@@ -180,7 +180,7 @@ AS $$
     UNION ALL
     SELECT 'table with OID ' || o.oid, 'has been dropped', 'CALL migrate_ext.cancel, or after a swap migrate_ext.complete'
     FROM (VALUES (front), (back)) o (oid)
-    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = o.oid)
+    WHERE o.oid <> 0 AND NOT EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.oid = o.oid)
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.preflight_errors(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.preflight_errors(oid, oid) IS 'internal: what stops a swap';
@@ -199,34 +199,14 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.partitions_of(oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.partitions_of(oid) IS 'internal: all partitions below a table';
 
--- What does not stop a swap, but will be noticed.
+-- What does not stop a swap, but will be noticed.  More of it, about keys, is in
+-- 31_preflight_key.sql.
 CREATE FUNCTION migrate_ext.preflight_notes(migration_id bigint)
 RETURNS TABLE (severity text, object text, problem text, remedy text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    -- columns of the partition key, at any level
     WITH m AS (
         SELECT * FROM migrate_ext.migration WHERE id = migration_id
-    ), key AS (
-        SELECT DISTINCT a.attname
-        FROM m
-        JOIN pg_catalog.pg_partitioned_table p
-          ON p.partrelid = m.target OR p.partrelid IN (SELECT relation FROM migrate_ext.partitions_of(m.target))
-        JOIN pg_catalog.pg_attribute a ON a.attrelid = p.partrelid AND a.attnum = ANY (p.partattrs::int2[])
-    ), keys AS (
-        -- names: as relinfo_identity() finds what names a row
-        SELECT i.indexrelid, c.columns, c.attnames,
-               i.indisprimary AND i.indimmediate
-               OR i.indisreplident AND NOT EXISTS (SELECT FROM pg_catalog.pg_index p
-                                                   WHERE p.indrelid = m.source AND p.indisprimary AND p.indimmediate) AS names
-        FROM m
-        JOIN pg_catalog.pg_index i ON i.indrelid = m.source AND i.indisunique
-        CROSS JOIN LATERAL (
-            SELECT pg_catalog.string_agg(pg_catalog.pg_get_indexdef(i.indexrelid, n, true), ', ' ORDER BY n) AS columns,
-                   COALESCE(pg_catalog.array_agg(a.attname) FILTER (WHERE a.attname IS NOT NULL), '{}') AS attnames
-            FROM pg_catalog.generate_series(1, i.indnkeyatts) n
-            LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[n - 1] AND a.attnum > 0) c
-        WHERE m.state <> 'completed'
     )
     SELECT 'error', 'failed_rows',
            pg_catalog.count(*) || CASE WHEN pg_catalog.count(*) = 1 THEN ' row' ELSE ' rows' END || ' could not be carried over',
@@ -257,29 +237,6 @@ AS $$
     FROM m
     CROSS JOIN LATERAL (SELECT * FROM migrate_ext.verification v WHERE v.migration = m.id ORDER BY v.id DESC LIMIT 1) v
     WHERE v.missing + v.extra + v.different > 0 AND v.verified_at > m.live_at
-
-    UNION ALL
-    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, k.indexrelid, 0),
-           pg_catalog.format('is unique on (%s); on the partitioned table, only together with (%s): ON CONFLICT (%1$s) fails there, and a value may stand in two partitions%3$s',
-                             k.columns,
-                             (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(key.attname), ', ' ORDER BY key.attname)
-                              FROM key WHERE key.attname <> ALL (k.attnames)),
-                             CASE WHEN k.names THEN ' once the migration is completed' ELSE '' END),
-           'look for ON CONFLICT in the application; '
-               || CASE WHEN k.names THEN 'until migrate_ext.complete the original goes on refusing duplicates'
-                       ELSE 'duplicates are not refused after the swap, but keep undo back while they are there' END
-    FROM keys k
-    WHERE EXISTS (SELECT FROM key WHERE key.attname <> ALL (k.attnames))
-
-    UNION ALL
-    SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.source::text,
-           'is filled by a trigger where the application does not give it: on a partitioned table no trigger can, as the row''s partition is chosen before',
-           'let the application give it before the swap; after undo it is filled again'
-    FROM m
-    JOIN migrate_ext.sharding_key k ON k.relation = m.source AND k.fill
-    JOIN pg_catalog.pg_attribute a ON a.attrelid = m.source AND a.attnum = k.attnum AND NOT a.attisdropped
-    JOIN key ON key.attname = a.attname
-    WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
 
     UNION ALL
     SELECT 'warning', 'partition ' || p.partdefid::pg_catalog.regclass,
@@ -417,10 +374,3 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.preflight_notes(bigint) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.preflight_notes(bigint) IS 'internal: what will be noticed at a swap';
-
-CREATE FUNCTION migrate_ext.preflight(migration text)
-RETURNS TABLE (severity text, object text, problem text, remedy text)
-LANGUAGE C VOLATILE PARALLEL UNSAFE
-AS 'MODULE_PATHNAME', 'migrate_ext_preflight';
-COMMENT ON FUNCTION migrate_ext.preflight(text) IS
-'what stands in the way of the swap (severity error), what will surprise after it (warning), and what is good to know (info)';

@@ -12,6 +12,10 @@ CREATE FUNCTION migrate_ext.start(migration text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_start';
 COMMENT ON FUNCTION migrate_ext.start(text) IS 'install_sync and start_backfill in one: asks for state live';
 
+CREATE FUNCTION migrate_ext.replace_sync(migration text, replaces text[] DEFAULT '{}') RETURNS void
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_replace_sync';
+COMMENT ON FUNCTION migrate_ext.replace_sync(text, text[]) IS 'in the caller''s transaction, beside ALTER TABLE: the other table and the sync trigger follow the columns and the definition of the sharding key; hand-written sync triggers named are disabled in the same lock and dropped later';
+
 CREATE FUNCTION migrate_ext.pause(migration text, reason text DEFAULT NULL) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_pause';
 COMMENT ON FUNCTION migrate_ext.pause(text, text) IS 'stops copying, draining and verifying within a second; state, trigger and progress stay';
