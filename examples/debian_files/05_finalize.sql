@@ -2,6 +2,9 @@
 -- who inserts a file must give its section: see README.md.
 \set ON_ERROR_STOP on
 
+-- Is the application ready? How many files it has inserted without a section, and when the last one.
+SELECT problem FROM migrate_ext.preflight('files') WHERE object LIKE 'column section of %';
+
 CALL migrate_ext.finalize('files', '5 minutes');
 
 SELECT checked_rows, missing, extra, different, stale_key FROM migrate_ext.verifications
