@@ -8,6 +8,7 @@
  *		compared	what a change of columns may have left apart
  *		log			what could not be written through is drained
  *		reverse		the triggers for the way back, before they are needed
+ *		carried		what hangs on the table and can stand on both, before it is needed
  *		statistics	once since it went live
  *		replaced	hand-written triggers that replace_sync() disabled are dropped
  *		headroom	range partitions ahead of the data
@@ -21,6 +22,7 @@
 #include "postgres.h"
 
 #include "attempt.h"
+#include "carry.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "other_triggers.h"
@@ -37,6 +39,7 @@ typedef struct LiveWork
 	bool compare;
 	bool drain;
 	bool reverse;
+	bool carry;
 	bool statistics;
 	bool drop_replaced;
 } LiveWork;
@@ -59,6 +62,7 @@ look(Run *run, void *arg)
 	work->compare = reconcile_pending(m);
 	work->drain = changelog_pending(m, 1) > 0;
 	work->reverse = !reverse_is_prepared(m);
+	work->carry = m->state == STATE_LIVE && !carry_is_prepared(m, DIRECTION_FORWARD);
 	work->statistics = m->analyzed_at == 0;
 	work->drop_replaced = m->state == STATE_LIVE && other_triggers_pending(m);
 }
@@ -84,6 +88,8 @@ live_step(Run *run)
 		return drain_step(run, true);
 	if (work.reverse)
 		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
+	if (work.carry)
+		return carry_prepare_step(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	if (work.statistics)
 		return statistics_gather(run) ? STEP_MORE : STEP_WAIT;
 	if (work.drop_replaced)

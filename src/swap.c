@@ -16,6 +16,7 @@
  *		compared	nothing is left of a comparison that puts right what differs
  *		log			all that was logged is drained, nothing has failed
  *		reverse		the triggers for the way back are there
+ *		carried		what can stand on both tables is there
  *		statistics	the target is analyzed
  *		verified	both tables have been compared since the state was reached
  *		snapshots	nobody can look at the target as it was before it was whole
@@ -34,6 +35,7 @@
 
 #include "attempt.h"
 #include "blockers.h"
+#include "carry.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -221,6 +223,20 @@ gate_reverse(Run *run)
 	if (!reverse_prepare(run))
 		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
 	return GATE_AGAIN;
+}
+
+static Gate
+gate_carried(Run *run)
+{
+	bool prepared;
+
+	run_begin(run);
+	prepared = carry_is_prepared(run->m, run->m->state == STATE_SWAPPED ? DIRECTION_REVERSE
+																		: DIRECTION_FORWARD);
+	run_commit(run);
+	if (prepared)
+		return GATE_OPEN;
+	return carry_prepare_step(run) == STEP_WAIT ? GATE_SHUT : GATE_AGAIN;
 }
 
 static Gate
@@ -418,9 +434,9 @@ gate_attempt(Run *run)
  * ------------------------------------------------------------------------
  */
 
-static const GateFunction gates[] = {gate_request,	 gate_intact,  gate_prepared,	gate_compared,
-									 gate_log,		 gate_reverse, gate_statistics, gate_verified,
-									 gate_snapshots, gate_attempt};
+static const GateFunction gates[] = {gate_request,	gate_intact,	gate_prepared, gate_compared,
+									 gate_log,		gate_reverse,	gate_carried,  gate_statistics,
+									 gate_verified, gate_snapshots, gate_attempt};
 
 /*
  * Through the gates, up to the first that is shut.  DONE when the state has

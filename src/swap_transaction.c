@@ -39,6 +39,7 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 
+#include "carry.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -91,7 +92,7 @@ add_missing(StringInfo missing, const char *what)
 
 /* What can change at any moment until the locks are there. */
 static void
-check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
+check_volatile(Migration *m, Direction direction, const SwapRequest *request, StringInfo missing)
 {
 	char *text = NULL;
 
@@ -108,6 +109,9 @@ check_volatile(Migration *m, const SwapRequest *request, StringInfo missing)
 							 "were verified.");
 	if (preflight_errors(m, &text) > 0)
 		add_missing(missing, text);
+	if (!carry_is_prepared(m, direction))
+		add_missing(missing,
+					"What hangs on the table has not all been made ready on the other one.");
 }
 
 /* What only this extension changes, and with the migration's row locked not even that. */
@@ -267,13 +271,14 @@ swap_perform(Migration *m, Direction direction, const SwapRequest *request, Swap
 {
 	StringInfoData missing;
 	List *changes = NIL;
+	Carried *carried;
 
 	initStringInfo(&missing);
 	sync_release();
 	limit_lock_waits(m);
 	lock_row(m, direction);
 	check_stable(m, direction, request, &missing);
-	check_volatile(m, request, &missing);
+	check_volatile(m, direction, request, &missing);
 	report_missing(m, direction, &missing);
 	if (direction == DIRECTION_REVERSE)
 		changes = changes_of_last_swap(m);
@@ -281,17 +286,19 @@ swap_perform(Migration *m, Direction direction, const SwapRequest *request, Swap
 	ME_DEBUG_POINT("swap_before_locks");
 	lock_tables(m, direction, times);
 	ME_DEBUG_POINT("swap_locked");
-	check_volatile(m, request, &missing);
+	check_volatile(m, direction, request, &missing);
 	report_missing(m, direction, &missing);
 
 	times->swap_id =
 		swap_add(m->id, direction == DIRECTION_FORWARD ? "finalize" : "undo", request->attempts + 1,
 				 request->wait_ms + swap_elapsed_ms(times->asked_at, times->granted_at),
 				 request->blocked_by);
+	carried = carry_collect(m, direction);
 	if (direction == DIRECTION_FORWARD)
 		swap_forth(m);
 	else
 		swap_back(m, changes);
+	carry_move(m, direction, carried);
 
 	/* each direction is verified anew: the roles of the tables have changed */
 	catalog_save_verified(m, false);

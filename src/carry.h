@@ -1,0 +1,67 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry.h
+ *	  What hangs on the application's table and follows it at a swap, either
+ *	  way: grants, policies, comments, views, foreign keys, triggers, ...
+ *
+ * Each kind of thing has a carrier, in a file carry_<kind>.c of its own.  "Front"
+ * is the table that the application uses now, "back" the one that takes over:
+ * source and target for DIRECTION_FORWARD, target and source for
+ * DIRECTION_REVERSE.
+ *
+ * Much can stand on both tables at once and is made on the back table before the
+ * swap (prepare).  The rest moves in the swap's own transaction, under its locks
+ * (collect before the renames, move after them), and by catalog changes alone.
+ * What can't be carried is an error of preflight (sql/30_preflight.sql), so that
+ * a carrier never meets it.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_CARRY_H
+#define MIGRATE_EXT_CARRY_H
+
+#include "types.h"
+
+typedef struct Carrier
+{
+	const char *name;
+
+	/*
+	 * Make on the back table what it still lacks, one short piece of work a
+	 * call; true if nothing was left to do.  look_only: change nothing.  The
+	 * caller is superuser in a Run or in the swap's transaction, lock waits are
+	 * bounded; DDL is run as the object's owner (user_switch_owner).  Repeated
+	 * until true, each call in a transaction of its own, and looked at once more
+	 * under the swap's locks: somebody may have made another one meanwhile.
+	 * Or NULL.
+	 */
+	bool (*prepare)(Migration *m, Direction direction, bool look_only);
+
+	/*
+	 * Under the swap's locks, before the renames: whatever move() needs to know,
+	 * palloc'd; or NULL.
+	 */
+	void *(*collect)(Migration *m, Direction direction);
+
+	/* After the renames, in the same transaction; or NULL. */
+	void (*move)(Migration *m, Direction direction, void *collected);
+} Carrier;
+
+extern Oid carry_front(const Migration *m, Direction direction);
+extern Oid carry_back(const Migration *m, Direction direction);
+
+/* Is all that can be made before the swap there?  Changes nothing. */
+extern bool carry_is_prepared(Migration *m, Direction direction);
+
+/*
+ * One piece of preparing, in a bounded attempt of its own: DONE if nothing was
+ * left to do, MORE, or WAIT where a lock was not to be had.
+ */
+extern StepResult carry_prepare_step(Run *run);
+
+/* Around the renames of the swap. */
+typedef struct Carried Carried;
+extern Carried *carry_collect(Migration *m, Direction direction);
+extern void carry_move(Migration *m, Direction direction, Carried *carried);
+
+#endif

@@ -1,0 +1,17 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_kinds.h
+ *	  The carriers there are, in the order in which they work.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_CARRY_KINDS_H
+#define MIGRATE_EXT_CARRY_KINDS_H
+
+#include "carry.h"
+
+static const Carrier *const carriers[] = {
+	NULL,
+};
+
+#endif
