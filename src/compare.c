@@ -563,6 +563,17 @@ append_hints(Migration *m, const RangeText *text, const LogColumns *columns, Str
 	}
 }
 
+/* The condition of a joined pair of rows that differ, a stale key included. */
+static char *
+differs(const RangeText *text)
+{
+	return psprintf("b.k0 IS NULL%s OR f.k0 IS NULL%s OR f.r *<> b.r%s",
+					text->forward ? text->none : "", text->forward ? "" : text->none,
+					text->derived == NULL ? ""
+					: text->forward		  ? " OR f.d *<> b.d"
+										  : " OR b.own AND f.d *<> b.d");
+}
+
 /* See compare.h. */
 char *
 compare_entries(Migration *m, Sides *sides, const LogColumns *columns, const char *low,
@@ -586,12 +597,88 @@ compare_entries(Migration *m, Sides *sides, const LogColumns *columns, const cha
 	append_hints(m, &text, columns, &items, &source_items, &target_items);
 	more.front = text.forward ? source_items.data : target_items.data;
 	more.back = text.forward ? target_items.data : source_items.data;
-	return psprintf("SELECT %s%s WHERE b.k0 IS NULL%s OR f.k0 IS NULL%s OR f.r *<> b.r%s",
-					items.data, joined_sides(m, sides, &text, &more), text.forward ? text.none : "",
-					text.forward ? "" : text.none,
-					text.derived == NULL ? ""
-					: text.forward		 ? " OR f.d *<> b.d"
-										 : " OR b.own AND f.d *<> b.d");
+	return psprintf("SELECT %s%s WHERE %s", items.data, joined_sides(m, sides, &text, &more),
+					differs(&text));
+}
+
+/* jsonb_build_object('a', COALESCE(f.k0, b.k0), ...) */
+static char *
+identity_object(Migration *m, Sides *sides)
+{
+	Identity *identity = relinfo_identity(m->source, false);
+	StringInfoData object;
+
+	initStringInfo(&object);
+	for (int i = 0; i < sides->nkeys; i++)
+		appendStringInfo(&object, "%s%s, COALESCE(f.k%d, b.k%d)", i > 0 ? ", " : "",
+						 quote_literal_cstr(get_attname(m->source, identity->attnums[i], false)), i,
+						 i);
+	return psprintf("pg_catalog.jsonb_build_object(%s)", object.data);
+}
+
+/*
+ * The back side's columns one by one, as "v1", "v2", ... of both sides, and the
+ * array of the names of those that differ.  A derived key that the source's row
+ * lacks is compared with what it comes to (forward), or not at all (backward).
+ */
+static char *
+column_items(Migration *m, Sides *sides, const RangeText *text, StringInfo front, StringInfo back)
+{
+	Direction direction = text->forward ? DIRECTION_FORWARD : DIRECTION_REVERSE;
+	Relation rel = table_open(sides->back, NoLock);
+	StringInfoData names;
+
+	initStringInfo(&names);
+	for (int i = 0; i < RelationGetDescr(rel)->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(rel), i);
+		Bitmapset *others = bms_add_range(NULL, 1, MaxHeapAttributeNumber);
+
+		if (att->attisdropped)
+			continue;
+		appendStringInfo(
+			front, ", ROW(%s) AS v%d",
+			columns_select_list_without(m, direction, false, bms_del_member(others, i + 1)), i);
+		appendStringInfo(back, ", ROW(%s.%s) AS v%d", text->forward ? "t" : "s",
+						 quote_identifier(NameStr(att->attname)), i);
+		appendStringInfo(&names, "%sCASE WHEN %sf.v%d *<> b.v%d THEN %s END",
+						 names.len > 0 ? ", " : "",
+						 !text->forward && bms_is_member(i + 1, text->derived) ? "b.own AND " : "",
+						 i, i, quote_literal_cstr(NameStr(att->attname)));
+	}
+	table_close(rel, NoLock);
+	return psprintf("pg_catalog.array_remove(ARRAY[%s]::pg_catalog.text[], NULL)", names.data);
+}
+
+/* See compare.h. */
+char *
+compare_differences(Migration *m, Sides *sides, const char *low, const char *high)
+{
+	RangeText text = range_text(m, sides, low, high);
+	StringInfoData front;
+	StringInfoData back;
+	StringInfoData keys;
+	MoreItems more;
+	char *columns;
+
+	initStringInfo(&front);
+	initStringInfo(&back);
+	initStringInfo(&keys);
+	appendStringInfoString(&front, ", pg_catalog.to_jsonb(s) AS j");
+	appendStringInfo(&back, ", pg_catalog.to_jsonb(%s) AS j", text.forward ? "t" : "s");
+	columns = column_items(m, sides, &text, &front, &back);
+	more.front = front.data;
+	more.back = back.data;
+	for (int i = 0; i < sides->nkeys; i++)
+		appendStringInfo(&keys, "%sCOALESCE(f.k%d, b.k%d)", i > 0 ? ", " : "", i, i);
+	return psprintf(
+		"SELECT %s, CASE WHEN b.k0 IS NULL THEN 'missing' WHEN f.k0 IS NULL THEN 'extra'"
+		" WHEN %s THEN 'stale_key' ELSE 'different' END,"
+		" CASE WHEN b.k0 IS NOT NULL AND f.k0 IS NOT NULL THEN %s END, %s.j, %s.j%s"
+		" WHERE %s ORDER BY %s",
+		identity_object(m, sides),
+		text.derived != NULL && text.forward ? "NOT f.own AND f.r *= b.r" : "false", columns,
+		text.source, text.target, joined_sides(m, sides, &text, &more), differs(&text), keys.data);
 }
 
 /* ------------------------------------------------------------------------

@@ -58,6 +58,14 @@ extern char *compare_counts(Migration *m, Sides *sides, const char *low, const c
 extern char *compare_entries(Migration *m, Sides *sides, const LogColumns *columns, const char *low,
 							 const char *high);
 
+/*
+ * The statement that selects the rows which differ, for people: identity jsonb,
+ * kind text (missing, extra, different, stale_key), columns text[] (those that
+ * differ, NULL where a row is missing), source_row jsonb, target_row jsonb; in the
+ * order of the identity.
+ */
+extern char *compare_differences(Migration *m, Sides *sides, const char *low, const char *high);
+
 /* For this transaction: plan such statements for what they are, small ranges. */
 extern void compare_set_planner(void);
 

@@ -131,18 +131,19 @@ read_values(const LogColumns *columns, MemoryContext outer)
  * entry of the log can name.
  */
 static List *
-parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryContext outer)
+parse_identities(Migration *m, List *identities, const LogColumns *columns, MemoryContext outer)
 {
 	Oid types[] = {JSONBOID};
 	List *rows = NIL;
 	SPIPlanPtr plan;
+	UserSwitch user;
 	ListCell *cell;
 	char *sql;
 
 	sql = psprintf("SELECT s.* FROM pg_catalog.jsonb_to_record($1) s (%s)",
-				   column_definitions(run->m->source, columns));
+				   column_definitions(m->source, columns));
 	PushActiveSnapshot(GetTransactionSnapshot());
-	run_as_owner(run);
+	user_switch_owner(&user, m->owner);
 	if (SPI_connect() != SPI_OK_CONNECT || (plan = SPI_prepare(sql, 1, types)) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -164,15 +165,15 @@ parse_identities(Run *run, List *identities, const LogColumns *columns, MemoryCo
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
-	run_as_self(run);
+	user_switch_back(&user);
 	PopActiveSnapshot();
 	return rows;
 }
 
 int64
-failed_rows_relog(Run *run)
+failed_rows_relog(Migration *m)
 {
-	List *identities = failed_row_identities(run->m, true);
+	List *identities = failed_row_identities(m, true);
 	LogColumns *columns = palloc0(sizeof(LogColumns));
 	ChangeLog *log;
 	List *rows;
@@ -182,13 +183,13 @@ failed_rows_relog(Run *run)
 
 	if (identities == NIL)
 		return 0;
-	changelog_columns(run->m->log, columns);
-	rows = parse_identities(run, identities, columns, CurrentMemoryContext);
+	changelog_columns(m->log, columns);
+	rows = parse_identities(m, identities, columns, CurrentMemoryContext);
 	isnull = palloc0(sizeof(bool) * columns->natts);
 	for (i = columns->nidentity; i < columns->natts; i++)
 		isnull[i] = true;
 
-	log = changelog_open(run->m->log);
+	log = changelog_open(m->log);
 	if (log == NULL)
 		return 0;
 	foreach (cell, rows)

@@ -12,10 +12,10 @@
 
 /*
  * Put the identities of the failed rows that are due (catalog.h) back into the
- * change log, in the current transaction of the run; the drain then tries them
+ * change log, in the current transaction; the drain then tries them
  * again.  One that the source's types can't hold stays failed.  Returns how many.
- * Locks the log (RowExclusiveLock).
+ * Locks the log (RowExclusiveLock).  Caller: superuser.
  */
-extern int64 failed_rows_relog(Run *run);
+extern int64 failed_rows_relog(Migration *m);
 
 #endif

@@ -79,13 +79,24 @@ drop_unused(void)
 		drop_counter((Oid) counter);
 }
 
+/* The table's count of inserted rows, with what this session has not handed on yet. */
+static int64
+inserted_so_far(Oid source)
+{
+	PgStat_StatTabEntry *stats = pgstat_fetch_stat_tabentry(source);
+	int64 pending = DatumGetInt64(
+		DirectFunctionCall1(pg_stat_get_xact_tuples_inserted, ObjectIdGetDatum(source)));
+
+	return (stats != NULL ? stats->tuples_inserted : 0) + pending;
+}
+
 /*
  * A member of the extension: pg_dump leaves it out, DROP EXTENSION drops it.
  */
 void
 fill_count_create(int64 key, Oid source)
 {
-	PgStat_StatTabEntry *stats = pgstat_fetch_stat_tabentry(source);
+	int64 inserted = inserted_so_far(source);
 	ObjectAddress sequence;
 	ObjectAddress extension;
 	Relation counter;
@@ -104,8 +115,8 @@ fill_count_create(int64 key, Oid source)
 	CommandCounterIncrement();
 
 	counter = relation_open(sequence.objectId, RowExclusiveLock);
-	if (stats != NULL)
-		pgstat_count_index_tuples(counter, stats->tuples_inserted);
+	if (inserted > 0)
+		pgstat_count_index_tuples(counter, inserted);
 	relation_close(counter, NoLock);
 }
 

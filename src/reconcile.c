@@ -40,6 +40,7 @@
 #include "stages.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
@@ -229,6 +230,35 @@ compare_range(Migration *m, Range *range)
 		log_differences(compare_entries(m, sides, columns, range->low, range->high), log, columns);
 	PopActiveSnapshot();
 	changelog_close(log);
+}
+
+/* See reconcile.h.  The place is kept here alone: an error undoes all of it. */
+int64
+reconcile_now(Migration *m)
+{
+	Range range = {.rows = compare_next_size(0, 0, 0)};
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "migrate_ext reconcile",
+												  ALLOCSET_DEFAULT_SIZES);
+	MemoryContext outer = MemoryContextSwitchTo(context);
+	UserSwitch user;
+	int64 differed = 0;
+
+	user_switch_owner(&user, m->owner);
+	compare_set_planner();
+	do
+	{
+		compare_range(m, &range);
+		differed += range.differed;
+		MemoryContextSwitchTo(outer);
+		range.low = range.high != NULL ? pstrdup(range.high) : NULL;
+		MemoryContextSwitchTo(context);
+		MemoryContextReset(context);
+		CHECK_FOR_INTERRUPTS();
+	} while (range.low != NULL);
+	user_switch_back(&user);
+	MemoryContextSwitchTo(outer);
+	MemoryContextDelete(context);
+	return differed;
 }
 
 /* The body of an attempt. */

@@ -28,6 +28,13 @@ extern bool reconcile_adopted(const Migration *m);
 extern bool reconcile_pending(const Migration *m);
 
 /*
+ * Compare all, in the current transaction, and append what differs to the change
+ * log; returns how many rows.  Both tables are locked by the caller, who is
+ * superuser.
+ */
+extern int64 reconcile_now(Migration *m);
+
+/*
  * Compare the next range, in a transaction of its own, and append what differs
  * to the change log, for the drain to put right.  States catching_up, live and
  * swapped.  DONE if nothing is left, else MORE; WAIT while a table is locked.

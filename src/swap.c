@@ -160,7 +160,7 @@ retry_failed(Run *run)
 		{
 			event_add(run->m, "retrying", NULL, INT64_FORMAT " failed row%s tried again", failed,
 					  failed == 1 ? " is" : "s are");
-			(void) failed_rows_relog(run);
+			(void) failed_rows_relog(run->m);
 			gate = GATE_AGAIN;
 		}
 	}

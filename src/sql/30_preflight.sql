@@ -234,8 +234,7 @@ AS $$
            pg_catalog.format('rows differ, as last compared: %s missing, %s extra, %s different', v.missing, v.extra, v.different)
                || CASE WHEN v.stale_key > 0
                        THEN pg_catalog.format(', %s with a key derived from what has changed since', v.stale_key) ELSE '' END,
-           CASE WHEN m.state = 'live' THEN 'UPDATE these rows, which carries them over, or cancel the migration and make it anew'
-                ELSE 'UPDATE these rows, which carries them over' END
+           pg_catalog.format('migrate_ext.differences(%1$L) shows them, SELECT migrate_ext.repair(%1$L) puts them right', m.name)
     FROM m
     CROSS JOIN LATERAL (SELECT * FROM migrate_ext.verification v WHERE v.migration = m.id ORDER BY v.id DESC LIMIT 1) v
     WHERE v.missing + v.extra + v.different + v.stale_key > 0 AND v.verified_at > m.live_at

@@ -40,6 +40,19 @@ CREATE FUNCTION migrate_ext.forget(migration text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_forget';
 COMMENT ON FUNCTION migrate_ext.forget(text) IS 'removes the record of a completed or cancelled migration';
 
+CREATE FUNCTION migrate_ext.differences(migration text, max integer DEFAULT 100)
+RETURNS TABLE (identity jsonb, kind text, columns text[], source_row jsonb, target_row jsonb)
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_differences';
+COMMENT ON FUNCTION migrate_ext.differences(text, integer) IS 'the first rows that differ, in the order of their key: missing or extra on the table that is kept in step, different, or with a key derived from what has changed since (stale_key)';
+
+CREATE FUNCTION migrate_ext.repair(migration text) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_repair';
+COMMENT ON FUNCTION migrate_ext.repair(text) IS 'compares all rows and has those that differ made equal to the application''s table; returns how many';
+
+CREATE FUNCTION migrate_ext.retry_failed(migration text) RETURNS bigint
+    LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_retry_failed';
+COMMENT ON FUNCTION migrate_ext.retry_failed(text) IS 'has the rows in failed_rows tried again; returns how many';
+
 -- Procedures, for what waits.
 
 CREATE PROCEDURE migrate_ext.run(migration text, until text DEFAULT 'live', timeout interval DEFAULT NULL)
