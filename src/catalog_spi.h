@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * catalog_spi.h
- *	  How catalog.c, batch.c and event.c run statements on the extension's own
- *	  tables: through SPI, as the superuser, in the caller's transaction.
+ *	  How catalog*.c, batch.c, event.c and others run statements on the extension's
+ *	  own tables: through SPI, as the superuser, in the caller's transaction.
  *
  *-------------------------------------------------------------------------
  */
@@ -26,5 +26,8 @@ extern void catalog_end(CatalogCall *call);
 extern uint64 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values,
 						   const char *nulls);
 extern Datum catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull);
+
+/* A column of type text, which may be NULL. */
+extern char *catalog_text(Datum value, bool isnull);
 
 #endif

@@ -42,19 +42,14 @@
 
 #include <math.h>
 
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
-#include "changelog.h"
-#include "columns.h"
+#include "copy_receiver.h"
 #include "debug_point.h"
-#include "derive.h"
 #include "errors.h"
-#include "executor/executor.h"
-#include "executor/spi.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "run.h"
@@ -63,12 +58,9 @@
 #include "stages.h"
 #include "state.h"
 #include "storage/lmgr.h"
-#include "tcop/dest.h"
-#include "tuple_writer.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
 /*
@@ -111,12 +103,6 @@
 #define BATCHES_BETWEEN_TRIALS 32
 
 /*
- * Look-ups that the planner thinks costlier than this aren't tried: some index
- * scans cost less, reading a table for want of an index costs more.
- */
-#define MAX_LOOKUP_COST 100.0
-
-/*
  * How many blocks this process copies in the time wanted, and how it comes to
  * derived keys.  These are guesses that outlive the step, of no worth to anybody
  * else and lost without harm, so they are a static of the process and not fields
@@ -146,46 +132,6 @@ typedef struct CopyJob
 	double took_ms; /* reading and writing, without waits for locks */
 	int target_ms;
 } CopyJob;
-
-/* Takes the rows of a batch's query. */
-typedef struct CopyReceiver
-{
-	DestReceiver pub;
-
-	/* which rows are copied */
-	TransactionId horizon;
-	uint32 window; /* transaction ids from the horizon to the snapshot's xmax */
-
-	/* the row: as of the source, then of the target */
-	int ncolumns;
-	AttrNumber *attnums; /* of the source, by column of the query after xmin */
-	TupleTableSlot *source_slot;
-	TupleTableSlot *target_slot;
-	EState *estate;
-	ExprContext *econtext; /* reset a row */
-	ColumnEval *eval;
-	bool careful;	 /* as in CopyJob */
-	bool row_by_row; /* as in CopyJob */
-
-	/* derived keys that the query brings, after the source's columns */
-	int first_column; /* of the source's, in the query */
-	List *derived;	  /* attributes of the target, counted from 0 */
-	char *joins;	  /* that they need */
-	BlockNumber first_block;
-	uint8 *seen;		 /* a bit a line pointer: has its row come already? */
-	Bitmapset *skip_key; /* rows with NULL in one of these are left out */
-
-	/* where it goes */
-	TupleWriter *writer;
-	ChangeLog *log;
-	LogColumns log_columns;
-	Datum *log_values;
-	bool *log_isnull;
-
-	int64 rows;
-	int64 logged;
-	int64 skipped;
-} CopyReceiver;
 
 static void copy_batch(Run *run, void *arg);
 static void copy_range(Run *run, CopyJob *job, Relation source, Relation target);
@@ -262,24 +208,6 @@ pace_blocks(CopyJob *job, Migration *m)
 }
 
 /*
- * Are this batch's keys, if it has any to derive, looked up row by row?
- */
-static bool
-is_row_by_row(ColumnMap *map, Relation source)
-{
-	double cost = 0;
-
-	if (!pace.row_by_row && pace.until_trial > 0)
-		return false;
-	for (int i = 0; i < map->natts; i++)
-	{
-		if (map->derived[i] != NULL)
-			cost += derive_cost(source, map->derived[i]->derivation);
-	}
-	return cost > 0 && cost <= MAX_LOOKUP_COST;
-}
-
-/*
  * What a batch tells about the way to come to derived keys.  A careful one looks
  * up row by row in any case, and doesn't count.
  */
@@ -316,20 +244,6 @@ pace_learn(CopyJob *job)
 }
 
 /*
- * Is this the fault of a row's values?  Conversions, constraints, and what an
- * owner's function may raise.
- */
-static bool
-is_data_error(int sqlerrcode)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return category == ERRCODE_DATA_EXCEPTION ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
-		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
-}
-
-/*
  * Copy one batch.  If a row's values make it fail, it is tried again row by row.
  * On another error, the batch is given back for somebody else to try, and the
  * error goes on to the caller.  (A cancel or shutdown ends the process's lease,
@@ -351,7 +265,7 @@ copy_work(Run *run)
 		return STEP_WAIT;
 
 	copied = run_attempt(run, copy_batch, &job, &error);
-	if (!copied && is_data_error(error->sqlerrcode))
+	if (!copied && copy_is_data_error(error->sqlerrcode))
 	{
 		job.careful = true;
 		copied = run_attempt(run, copy_batch, &job, &error);
@@ -474,354 +388,6 @@ copy_batch(Run *run, void *arg)
 }
 
 /*
- * All columns of the source, in order.  The block after the last one fits in
- * the text: there is always one number left that no block has.
- *
- *		SELECT s.xmin, s.a, s.b FROM ONLY public.t s
- *		 WHERE s.ctid >= '(0,0)'::pg_catalog.tid AND s.ctid < '(128,0)'::pg_catalog.tid
- *
- * Where it derives keys, by joins, the row's ctid and their values come along.
- */
-static char *
-range_query(Batch *batch, Relation source, CopyReceiver *receiver)
-{
-	char *columns =
-		sql_columns(RelationGetRelid(source), receiver->ncolumns, receiver->attnums, "s");
-	StringInfoData sql;
-	ListCell *cell;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT s.xmin, %s%s", receiver->derived != NIL ? "s.ctid, " : "",
-					 columns);
-	foreach (cell, receiver->derived)
-	{
-		DerivedColumn *derived = receiver->eval->map->derived[lfirst_int(cell)];
-
-		appendStringInfo(&sql, ", %s", derived->assigned);
-	}
-	appendStringInfo(&sql,
-					 " FROM ONLY %s s%s WHERE s.ctid >= '(%u,0)'::pg_catalog.tid"
-					 " AND s.ctid < '(%u,0)'::pg_catalog.tid",
-					 sql_relation(RelationGetRelid(source)), receiver->joins, batch->first_block,
-					 batch->last_block + 1);
-	return sql.data;
-}
-
-/*
- * Run the query with the active snapshot.  Without CURSOR_OPT_PARALLEL_OK, which
- * plain SPI_execute would pass: the receiver writes.
- */
-static void
-run_query(const char *sql, DestReceiver *dest)
-{
-	SPIPrepareOptions prepare = {0};
-	SPIExecuteOptions execute = {0};
-	SPIPlanPtr plan;
-	int code;
-
-	SPI_connect();
-	plan = SPI_prepare_extended(sql, &prepare);
-	execute.read_only = true; /* the active snapshot, not a new one */
-	execute.dest = dest;
-	code = plan != NULL ? SPI_execute_plan_extended(plan, &execute) : SPI_result;
-	if (code != SPI_OK_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not read the rows to copy: %s", SPI_result_code_string(code)),
-						errdetail("The statement is: %s", sql)));
-	SPI_finish();
-}
-
-/* ------------------------------------------------------------------------
- * The receiver
- * ------------------------------------------------------------------------
- */
-
-/* Was this version written after the trigger came? */
-static inline bool
-is_recent(CopyReceiver *receiver, TransactionId xmin)
-{
-	return TransactionIdIsNormal(xmin) && (uint32) (xmin - receiver->horizon) < receiver->window;
-}
-
-static void
-log_identity(CopyReceiver *receiver)
-{
-	TupleTableSlot *slot = receiver->source_slot;
-
-	for (int i = 0; i < receiver->log_columns.natts; i++)
-	{
-		AttrNumber attnum = receiver->log_columns.attnums[i];
-
-		receiver->log_values[i] = slot->tts_values[attnum - 1];
-		receiver->log_isnull[i] = slot->tts_isnull[attnum - 1];
-	}
-	changelog_append(receiver->log, receiver->log_values, receiver->log_isnull);
-	receiver->logged++;
-}
-
-/*
- * The row in the target's format; false if an expression fails on its values.
- * The subtransaction writes nothing and opens nothing that is to stay.
- */
-static bool
-convert_carefully(CopyReceiver *receiver)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
-					 receiver->econtext);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (error != NULL && !is_data_error(error->sqlerrcode))
-		ReThrowError(error);
-	return error == NULL;
-}
-
-/*
- * A join that derives a key may find more than one row, where a scalar subquery
- * would fail.  So would this batch; the careful way then tells whose fault it is.
- */
-static void
-check_not_seen(CopyReceiver *receiver, ItemPointer tid)
-{
-	Size bit =
-		(Size) (ItemPointerGetBlockNumber(tid) - receiver->first_block) * MaxHeapTuplesPerPage +
-		ItemPointerGetOffsetNumber(tid) - 1;
-
-	if (receiver->seen[bit / 8] & (1 << (bit % 8)))
-		ereport(ERROR, (errcode(ERRCODE_CARDINALITY_VIOLATION),
-						errmsg("more than one row returned by a subquery used as an expression")));
-	receiver->seen[bit / 8] |= 1 << (bit % 8);
-}
-
-/* Take the derived keys from a row of the query. */
-static void
-take_derived(CopyReceiver *receiver, TupleTableSlot *slot)
-{
-	int column = receiver->first_column + receiver->ncolumns;
-	ListCell *cell;
-
-	check_not_seen(receiver, (ItemPointer) DatumGetPointer(slot->tts_values[1]));
-	foreach (cell, receiver->derived)
-	{
-		receiver->eval->given[lfirst_int(cell)].value = slot->tts_values[column];
-		receiver->eval->given[lfirst_int(cell)].isnull = slot->tts_isnull[column];
-		column++;
-	}
-}
-
-/* Is the row to be left out, as options.on_null_key says? */
-static bool
-is_skipped(CopyReceiver *receiver)
-{
-	int attnum = -1;
-
-	while ((attnum = bms_next_member(receiver->skip_key, attnum)) >= 0)
-	{
-		if (receiver->target_slot->tts_isnull[attnum - 1])
-			return true;
-	}
-	return false;
-}
-
-/* Copy the row in the source slot; false if it doesn't fit. */
-static bool
-copy_row(CopyReceiver *receiver)
-{
-	if (!receiver->careful)
-		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
-					 receiver->econtext);
-	else if (!convert_carefully(receiver))
-		return false;
-	if (is_skipped(receiver))
-	{
-		receiver->skipped++;
-		return true;
-	}
-	if (!tuple_writer_add(receiver->writer, receiver->target_slot))
-		return false;
-	receiver->rows++;
-	return true;
-}
-
-/* One row of the query: copy it, or log it. */
-static bool
-receive_row(TupleTableSlot *slot, DestReceiver *self)
-{
-	CopyReceiver *receiver = (CopyReceiver *) self;
-	TupleTableSlot *row = receiver->source_slot;
-	MemoryContext old_context = MemoryContextSwitchTo(receiver->econtext->ecxt_per_tuple_memory);
-
-	slot_getallattrs(slot);
-	ExecClearTuple(row);
-	for (int i = 0; i < receiver->ncolumns; i++)
-	{
-		AttrNumber attnum = receiver->attnums[i];
-
-		row->tts_values[attnum - 1] = slot->tts_values[i + receiver->first_column];
-		row->tts_isnull[attnum - 1] = slot->tts_isnull[i + receiver->first_column];
-	}
-	ExecStoreVirtualTuple(row);
-	if (receiver->derived != NIL)
-		take_derived(receiver, slot);
-
-	if (is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])) || !copy_row(receiver))
-		log_identity(receiver);
-	MemoryContextSwitchTo(old_context);
-	ResetExprContext(receiver->econtext);
-	return true;
-}
-
-static void
-receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
-{
-	CopyReceiver *receiver PG_USED_FOR_ASSERTS_ONLY = (CopyReceiver *) self;
-
-	Assert(typeinfo->natts ==
-		   receiver->first_column + receiver->ncolumns + list_length(receiver->derived));
-}
-
-static void
-receiver_nothing(DestReceiver *self)
-{
-}
-
-/* Slots of the source's row: dropped columns stay NULL in it. */
-static void
-receiver_init_columns(CopyReceiver *receiver, Relation source, Relation target)
-{
-	TupleDesc desc = RelationGetDescr(source);
-
-	receiver->attnums = palloc(desc->natts * sizeof(AttrNumber));
-	for (int i = 0; i < desc->natts; i++)
-	{
-		if (!TupleDescAttr(desc, i)->attisdropped)
-			receiver->attnums[receiver->ncolumns++] = i + 1;
-	}
-	receiver->source_slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(desc), &TTSOpsVirtual);
-	receiver->target_slot =
-		MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(target)), &TTSOpsVirtual);
-	memset(receiver->source_slot->tts_isnull, true, desc->natts * sizeof(bool));
-}
-
-/*
- * Keys that the query derives, unless they are looked up row by row.  The careful
- * way always does so: there an error is one row's.
- */
-static void
-receiver_init_derived(CopyReceiver *receiver, Migration *m, Batch *batch, Relation source)
-{
-	ColumnMap *map = receiver->eval->map;
-	Size blocks = (Size) batch->last_block - batch->first_block + 1;
-
-	receiver->first_column = 1;
-	receiver->joins = "";
-	if (columns_skip_null_key(m))
-		receiver->skip_key = columns_of_root_key(m->target);
-	if (map->has_derived && !receiver->careful)
-		receiver->row_by_row = is_row_by_row(map, source);
-	if (receiver->careful || receiver->row_by_row || !map->has_derived)
-		return;
-	for (int i = 0; i < map->natts; i++)
-	{
-		if (map->derived[i] != NULL)
-			receiver->derived = lappend_int(receiver->derived, i);
-	}
-	receiver->joins = columns_joins(m);
-	receiver->first_column = 2;
-	receiver->first_block = batch->first_block;
-	receiver->seen = palloc0(blocks * MaxHeapTuplesPerPage / 8 + 1);
-	receiver->eval->given = palloc0(map->natts * sizeof(NullableDatum));
-}
-
-/*
- * A receiver for one batch, whose snapshot is the active one.  The caller is
- * the owner.
- */
-static void
-receiver_init(CopyReceiver *receiver, Migration *m, Batch *batch, Relation source, Relation target)
-{
-	receiver->pub.receiveSlot = receive_row;
-	receiver->pub.rStartup = receiver_startup;
-	receiver->pub.rShutdown = receiver_nothing;
-	receiver->pub.rDestroy = receiver_nothing;
-	receiver->pub.mydest = DestTransientRel; /* anything that SPI doesn't treat specially */
-
-	receiver->horizon = XidFromFullTransactionId(m->horizon);
-	receiver->window = GetActiveSnapshot()->xmax - receiver->horizon;
-
-	receiver_init_columns(receiver, source, target);
-	receiver->estate = CreateExecutorState();
-	receiver->econtext = CreateExprContext(receiver->estate);
-	receiver->eval = columns_prepare(columns_build(m, DIRECTION_FORWARD), receiver->estate);
-	receiver_init_derived(receiver, m, batch, source);
-	receiver->writer = tuple_writer_create(target, !m->made_target);
-
-	receiver->log = changelog_open(m->log);
-	if (receiver->log == NULL)
-		ereport(ERROR, (errcode(ERRCODE_MIGRATION_TAMPERED),
-						errmsg("the change log of migration \"%s\" is gone", m->name),
-						errhint("Call migrate_ext.cancel and make the migration anew.")));
-	changelog_columns(m->log, &receiver->log_columns);
-	receiver->log_values = palloc(receiver->log_columns.natts * sizeof(Datum));
-	receiver->log_isnull = palloc(receiver->log_columns.natts * sizeof(bool));
-}
-
-/* Writes what the writer still holds: the snapshot is still needed for that. */
-static void
-receiver_finish(CopyReceiver *receiver)
-{
-	tuple_writer_finish(receiver->writer);
-	changelog_close(receiver->log);
-	ExecDropSingleTupleTableSlot(receiver->source_slot);
-	ExecDropSingleTupleTableSlot(receiver->target_slot);
-	FreeExecutorState(receiver->estate);
-}
-
-/*
- * Run the batch's query.  Look-ups row by row are a series as long as that: with
- * the batch's snapshot, as a join has it, and nothing remembered beyond.
- */
-static void
-read_range(CopyJob *job, Relation source, CopyReceiver *receiver)
-{
-	char *sql = range_query(job->batch, source, receiver);
-
-	if (!receiver->row_by_row)
-	{
-		run_query(sql, &receiver->pub);
-		return;
-	}
-	derive_series_begin();
-	PG_TRY();
-	{
-		run_query(sql, &receiver->pub);
-	}
-	PG_FINALLY();
-	{
-		job->lookups = derive_series_end();
-	}
-	PG_END_TRY();
-}
-
-/*
  * Read the batch's blocks with a new snapshot, as the owner.  Everything was
  * locked and checked before.
  */
@@ -839,9 +405,10 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 
 	run_as_owner(run);
 	receiver.careful = job->careful;
-	receiver_init(&receiver, run->m, job->batch, source, target);
-	read_range(job, source, &receiver);
-	receiver_finish(&receiver);
+	copy_receiver_init(&receiver, run->m, job->batch, source, target,
+					   pace.row_by_row || pace.until_trial == 0);
+	job->lookups = copy_receiver_read(&receiver, job->batch, source);
+	copy_receiver_finish(&receiver);
 	run_as_self(run);
 
 	PopActiveSnapshot();
