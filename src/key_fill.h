@@ -9,22 +9,9 @@
 #ifndef MIGRATE_EXT_KEY_FILL_H
 #define MIGRATE_EXT_KEY_FILL_H
 
-#include "access/htup_details.h"
 #include "batch.h"
-#include "storage/lockdefs.h"
+#include "key_sql.h"
 #include "types.h"
-
-/*
- * Places of rows, [first, end): a block's number times KEY_PLACES plus the line
- * pointer's.
- */
-#define KEY_PLACES ((uint64) MaxHeapTuplesPerPage + 1)
-
-typedef struct KeyRange
-{
-	uint64 first;
-	uint64 end;
-} KeyRange;
 
 /* What came of it. */
 typedef struct KeyCounts
@@ -61,12 +48,6 @@ extern void key_fill(Run *run, KeyJob *job);
 
 /* How many blocks such a job should have. */
 extern BlockNumber key_fill_blocks(int64 migration_id);
-
-/*
- * Lock the source, and error with ERRCODE_MIGRATION_TAMPERED unless its key can
- * be filled as the migration says.
- */
-extern void key_guard(Run *run, LOCKMODE lockmode);
 
 /*
  * Count what is there in a range, in transactions of its own: rows, those that
