@@ -363,6 +363,18 @@ run_in_series(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_
 }
 
 Datum
+derive_run_pinned(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
+{
+	Datum result;
+
+	CommandCounterIncrement();
+	PushActiveSnapshot(GetLatestSnapshot());
+	result = read_value(plan, values, isnull, result_isnull);
+	PopActiveSnapshot();
+	return result;
+}
+
+Datum
 derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
 {
 	int nestlevel;
@@ -372,10 +384,7 @@ derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isn
 		return run_in_series(plan, values, isnull, result_isnull);
 	nestlevel = NewGUCNestLevel();
 	pin_expression_settings();
-	CommandCounterIncrement();
-	PushActiveSnapshot(GetLatestSnapshot());
-	result = read_value(plan, values, isnull, result_isnull);
-	PopActiveSnapshot();
+	result = derive_run_pinned(plan, values, isnull, result_isnull);
 	AtEOXact_GUC(false, nestlevel);
 	return result;
 }

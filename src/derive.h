@@ -57,6 +57,10 @@ extern DerivePlan *derive_plan(const char *statement, int nargs, const Oid *type
  */
 extern Datum derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull);
 
+/* The same within a UserSwitch, which has pinned the settings. */
+extern Datum derive_run_pinned(DerivePlan *plan, Datum *values, const bool *isnull,
+							   bool *result_isnull);
+
 /*
  * For many rows of one snapshot: from begin to end, the active snapshot is what
  * values are read with, settings are the caller's to pin, and rows that follow

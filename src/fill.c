@@ -164,7 +164,7 @@ evaluate(FillKey *key, Relation rel, HeapTuple tuple, bool *isnull)
 	}
 	for (int i = 0; i < key->nargs; i++)
 		values[i] = heap_getattr(tuple, key->attnums[i], RelationGetDescr(rel), &nulls[i]);
-	return derive_run(key->plan, values, nulls, isnull);
+	return derive_run_pinned(key->plan, values, nulls, isnull);
 }
 
 /*
