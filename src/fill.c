@@ -111,7 +111,9 @@ load_key(FillKey *key, Relation rel)
 			ereport(WARNING, (errmsg("migrate_ext does not fill the sharding key of table \"%s\"",
 									 RelationGetRelationName(rel)),
 							  errdetail("The trigger belongs to no column of this table."),
-							  errhint("Drop the trigger.")));
+							  errhint("If the database was restored from a dump, call "
+									  "migrate_ext.add_sharding_key again, as for the first time; "
+									  "else drop the trigger.")));
 		key->warned = true;
 		return;
 	}
