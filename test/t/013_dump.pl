@@ -296,10 +296,9 @@ sub upgrade_node
 	is(rows_that_differ($node, 't_live', 't_live_new'), '0', 'upgraded: live is live from the first statement on');
 	is(rows_that_differ($node, 't_swapped', 't_swapped_orig'), '0', 'upgraded: swapped, too');
 
-	# of a pause the reason is known already
 	sql("SELECT migrate_ext.resume('t_copying')");
 	sql("SELECT migrate_ext.start('t_logging')");
-	pauses_ok('t_logging');
+	pauses_ok("t_$_") for qw(copying logging);
 	wait_live($node, 't_copying', 't_logging');
 	is(rows_that_differ($node, $_, "${_}_new"), '0', "upgraded, $_: live, and both tables are equal") for qw(t_copying t_logging);
 	for my $state (qw(live undone swapped))
