@@ -306,9 +306,10 @@ add_column(KeyRequest *request)
 static bool
 fills_another(const KeyRequest *request, const char *name, int64 id)
 {
-	char *argument = sql_text("SELECT encode(tgargs, 'escape') FROM pg_catalog.pg_trigger"
-							  " WHERE tgrelid = %u AND tgname = %s",
-							  request->source, quote_literal_cstr(name));
+	char *argument =
+		sql_text("SELECT pg_catalog.encode(tgargs, 'escape') FROM pg_catalog.pg_trigger"
+				 " WHERE tgrelid = %u AND tgname = %s",
+				 request->source, quote_literal_cstr(name));
 	ShardingKey *key;
 
 	if (argument == NULL || strtoll(argument, NULL, 10) == id)
@@ -328,9 +329,9 @@ make_trigger(const KeyRequest *request, int64 id)
 	char *name = FILL_TRIGGER_NAME;
 	UserSwitch save;
 
+	user_switch_superuser(&save);
 	if (fills_another(request, name, id))
 		name = psprintf("%s_%d", FILL_TRIGGER_NAME, request->attnum);
-	user_switch_superuser(&save);
 	(void) sql_run("CREATE OR REPLACE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW"
 				   " EXECUTE FUNCTION migrate_ext.fill_key('" INT64_FORMAT "')",
 				   quote_identifier(name), table, id);

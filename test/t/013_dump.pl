@@ -211,9 +211,18 @@ sub key_is_put_back
 	my ($database) = @_;
 	like(errors("INSERT INTO keyed VALUES (6, 6)", $database), qr/^[^\n]*WARNING:.*HINT:[^\n]*restored from a dump[^\n]*add_sharding_key/s,
 		"$database: a sharding key is not filled, and a warning says what to do");
+	# the number of the trigger that came along is given to a key of another table
+	sql(<<~SQL, $database);
+		CREATE TABLE fresh (id int PRIMARY KEY);
+		SELECT migrate_ext.add_sharding_key('fresh', 'k', 'int', 's.id + 1');
+		SQL
+	is( sql("SELECT count(*) FROM pg_trigger a JOIN pg_trigger b USING (tgargs) WHERE a.tgrelid = 'fresh'::regclass AND b.tgrelid = 'keyed'::regclass", $database),
+		'1', "$database: two tables have a trigger of the same number");
+	sql('INSERT INTO keyed VALUES (8, 8); INSERT INTO fresh VALUES (1);', $database);
+	is(sql('SELECT k FROM fresh', $database), '2', "$database: and each is told from the other");
 	is(errors($ADD_KEY, $database), '', "$database: it is asked for again");
 	is(errors("INSERT INTO keyed VALUES (7, 7)", $database), '', "$database: without a warning");
-	is(sql("SELECT string_agg(id || ' ' || coalesce(k::text, '-'), ', ' ORDER BY id) FROM keyed WHERE id > 4", $database), '5 5, 6 -, 7 7',
+	is(sql("SELECT string_agg(id || ' ' || coalesce(k::text, '-'), ', ' ORDER BY id) FROM keyed WHERE id > 4", $database), '5 5, 6 -, 7 7, 8 -',
 		"$database: it is filled again");
 	is(sql("SELECT string_agg(tgname, ' ') FROM pg_trigger WHERE tgrelid = 'keyed'::regclass", $database), '!migrate_ext_fill',
 		"$database: by one trigger");
