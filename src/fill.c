@@ -43,7 +43,9 @@ PG_FUNCTION_INFO_V1(migrate_ext_fill_key);
 /* A sharding key as this session knows it. */
 typedef struct FillKey
 {
-	int64 id; /* hash key: the trigger's argument */
+	/* hash key: the trigger's argument, and its table: a restored dump may have given it to another */
+	int64 id;
+	Oid table;
 
 	bool valid;
 	bool warned;
@@ -75,23 +77,25 @@ relation_changed(Datum arg, Oid relid)
 }
 
 static FillKey *
-find_key(int64 id)
+find_key(int64 id, Oid relid)
 {
+	FillKey wanted = {id, relid};
 	FillKey *key;
 	bool found;
 
 	if (fill_keys == NULL)
 	{
-		HASHCTL ctl = {.keysize = sizeof(int64), .entrysize = sizeof(FillKey)};
+		HASHCTL ctl = {.keysize = offsetof(FillKey, valid), .entrysize = sizeof(FillKey)};
 
 		ctl.hcxt = CacheMemoryContext;
 		fill_keys =
 			hash_create("migrate_ext fill keys", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
 	}
-	key = hash_search(fill_keys, &id, HASH_ENTER, &found);
+	key = hash_search(fill_keys, &wanted, HASH_ENTER, &found);
 	if (!found)
-		memset((char *) key + sizeof(int64), 0, sizeof(FillKey) - sizeof(int64));
+		memset((char *) key + offsetof(FillKey, valid), 0,
+			   sizeof(FillKey) - offsetof(FillKey, valid));
 	return key;
 }
 
@@ -111,7 +115,9 @@ load_key(FillKey *key, Relation rel)
 			ereport(WARNING, (errmsg("migrate_ext does not fill the sharding key of table \"%s\"",
 									 RelationGetRelationName(rel)),
 							  errdetail("The trigger belongs to no column of this table."),
-							  errhint("Drop the trigger.")));
+							  errhint("If the database was restored from a dump, call "
+									  "migrate_ext.add_sharding_key again, as for the first time; "
+									  "else drop the trigger.")));
 		key->warned = true;
 		return;
 	}
@@ -240,7 +246,7 @@ migrate_ext_fill_key(PG_FUNCTION_ARGS)
 		TRIGGER_FIRED_BY_UPDATE(trigger->tg_event) ? trigger->tg_newtuple : trigger->tg_trigtuple;
 	if (key == NULL)
 		fcinfo->flinfo->fn_extra = key =
-			find_key(strtoll(trigger->tg_trigger->tgargs[0], NULL, 10));
+			find_key(strtoll(trigger->tg_trigger->tgargs[0], NULL, 10), RelationGetRelid(rel));
 
 	/* reading it may itself bring news of changes */
 	while (!key->valid)

@@ -33,6 +33,7 @@
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
+#include "standby.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 
@@ -146,6 +147,23 @@ each_impossible_index(Migration *m, RowFunction f, void *arg)
 		f(row, arg);
 	}
 	preflight_end_looking(m, &user);
+}
+
+/* A standby that commits would wait for, and that may not come back. */
+static void
+each_missing_standby(RowFunction f, void *arg)
+{
+	char *row[PREFLIGHT_COLUMNS] = {"warning", "synchronous standbys"};
+	int wanted;
+	int missing = standby_missing(&wanted);
+
+	if (missing == 0)
+		return;
+	row[2] = psprintf("%d of %d that a COMMIT waits for %s away: every call waits for them too, "
+					  "and swap() and unswap() would hold their locks meanwhile",
+					  missing, wanted, missing == 1 ? "is" : "are");
+	row[3] = "bring them back, or change synchronous_standby_names";
+	f(row, arg);
 }
 
 /*
@@ -323,6 +341,7 @@ migrate_ext_preflight(PG_FUNCTION_ARGS)
 		each_error(m, collect_row, &list);
 		each_note(m, look, collect_row, &list);
 		each_impossible_index(m, collect_row, &list);
+		each_missing_standby(collect_row, &list);
 	}
 	list_sort(list.rows, compare_rows);
 	foreach (cell, list.rows)

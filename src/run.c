@@ -197,6 +197,7 @@ run_begin(Run *run)
 	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
 	run->guc_nestlevel = NewGUCNestLevel();
 	run->owner_nestlevel = 0;
+	run->holds_locks = false;
 	become(BOOTSTRAP_SUPERUSERID, 0);
 	pin_settings();
 	pin_timeouts();
@@ -217,6 +218,23 @@ forget_owners_settings(Run *run)
 	run->owner_nestlevel = 0;
 }
 
+/*
+ * Locks are held through COMMIT, and where a synchronous standby is away that
+ * never returns: readers too would stand behind the locks of a swap.  So a
+ * transaction that limits its lock waits does not wait for standbys.  Nothing is
+ * lost by that: the state of a migration and what it tells of are in one stream
+ * of WAL.  A standby that is promoted without the swap has no write either that
+ * came after it, and goes on from the state before.  The next commit of ours
+ * waits as the server is told to, with no lock.
+ */
+static void
+commit_locally(Run *run)
+{
+	if (run->holds_locks && synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
+		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_LOCAL, true, 0, false);
+}
+
 /* Commit what run_begin() began. */
 void
 run_commit(Run *run)
@@ -230,12 +248,14 @@ run_commit(Run *run)
 	{
 		ReleaseCurrentSubTransaction();
 		run->in_transaction = false;
+		commit_locally(run);
 		SPI_commit();
 	}
 	else
 	{
 		run->in_transaction = false;
 		PopActiveSnapshot();
+		commit_locally(run);
 		CommitTransactionCommand();
 		pgstat_report_stat(false);
 	}
@@ -328,6 +348,7 @@ void
 run_limit_lock_waits(Run *run)
 {
 	limit_lock_waits(run->m);
+	run->holds_locks = true;
 }
 
 void

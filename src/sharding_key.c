@@ -300,6 +300,25 @@ add_column(KeyRequest *request)
 }
 
 /*
+ * Is there a trigger of this name that fills another column?  One of a restored
+ * dump has a number that is no column's of this table, and is replaced.
+ */
+static bool
+fills_another(const KeyRequest *request, const char *name, int64 id)
+{
+	char *argument =
+		sql_text("SELECT pg_catalog.encode(tgargs, 'escape') FROM pg_catalog.pg_trigger"
+				 " WHERE tgrelid = %u AND tgname = %s",
+				 request->source, quote_literal_cstr(name));
+	ShardingKey *key;
+
+	if (argument == NULL || strtoll(argument, NULL, 10) == id)
+		return false;
+	key = sharding_key_by_id(strtoll(argument, NULL, 10));
+	return key != NULL && key->relation == request->source;
+}
+
+/*
  * The trigger that fills it.  ShareRowExclusiveLock.  As superuser, who alone
  * may be sure of its function; it acts as the owner.
  */
@@ -310,9 +329,9 @@ make_trigger(const KeyRequest *request, int64 id)
 	char *name = FILL_TRIGGER_NAME;
 	UserSwitch save;
 
-	if (OidIsValid(get_trigger_oid(request->source, name, true)))
-		name = psprintf("%s_%d", FILL_TRIGGER_NAME, request->attnum);
 	user_switch_superuser(&save);
+	if (fills_another(request, name, id))
+		name = psprintf("%s_%d", FILL_TRIGGER_NAME, request->attnum);
 	(void) sql_run("CREATE OR REPLACE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW"
 				   " EXECUTE FUNCTION migrate_ext.fill_key('" INT64_FORMAT "')",
 				   quote_identifier(name), table, id);

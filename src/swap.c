@@ -372,6 +372,7 @@ attempt_body(Run *run, void *arg)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("nobody asks for a swap any more")));
 	request = swap_request_read(run->m);
+	run_limit_lock_waits(run);
 	swap_perform(run->m, direction, request, arg);
 }
 

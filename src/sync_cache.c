@@ -68,10 +68,16 @@ sync_warn(SyncTable *table, const char *reason)
 	if (table->warned)
 		return;
 	table->warned = true;
-	ereport(WARNING, (errmsg("migrate_ext does not carry over changes of table \"%s\"",
-							 get_rel_name(table->relid)),
-					  errdetail("%s", reason),
-					  errhint("Drop the trigger if the migration is no longer there.")));
+	ereport(
+		WARNING,
+		(errmsg("migrate_ext does not carry over changes of table \"%s\"",
+				get_rel_name(table->relid)),
+		 errdetail("%s", reason),
+		 table->m != NULL
+			 ? errhint("Drop the trigger if the migration is no longer there.")
+			 : errhint("A database restored from a dump has the triggers of a migration without "
+					   "the migration: begin it anew, or drop them. DROP EXTENSION migrate_ext "
+					   "CASCADE drops those of all tables.")));
 }
 
 /* Is this leaf (or the partitioned table itself) part of the target? */

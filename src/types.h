@@ -118,6 +118,7 @@ typedef struct Run
 	int save_sec_context;
 	int guc_nestlevel;
 	int owner_nestlevel; /* run_as_owner .. run_as_self, or 0 */
+	bool holds_locks;	 /* its COMMIT must not wait for a standby; see run.c */
 
 	/* what the last step saw, for the loop around it; see phases.c */
 	bool seen_key; /* it is one of kind "key" */
