@@ -43,9 +43,9 @@ typedef void (*ProbeFunction)(Run *run, int limit, Reading *reading);
 /* ------------------------------------------------------------------------
  * Where the WAL ended, and when
  *
- * A standby says how long it takes to replay only while it replays.  One that has
- * stopped would look as it did before, so we note down ourselves when the WAL was
- * how far: what was there a minute ago and isn't replayed is a lag of a minute.
+ * A standby's lag is told by what it has replayed.  One that had caught up, and then
+ * stops, may tell of none, so we note down ourselves when the WAL was how far: what
+ * was there a minute ago and isn't replayed is a lag of a minute at least.
  * ------------------------------------------------------------------------
  */
 
