@@ -20,6 +20,7 @@
 #include "run.h"
 #include "settings.h"
 #include "stages.h"
+#include "throttle.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_install_sync);
@@ -163,6 +164,8 @@ migrate_ext_configure(PG_FUNCTION_ARGS)
 
 	require_unfinished(m);
 	settings_check(setting, value);
+	if (strcmp(setting, "throttle_query") == 0)
+		throttle_check_query(m, value);
 	catalog_save_setting(m, setting, value);
 	event_add(m, "configured", NULL, "%s set to %s", setting, value);
 	if (leader_pid(m->id) != 0)

@@ -58,6 +58,7 @@
 #include "stages.h"
 #include "state.h"
 #include "storage/lmgr.h"
+#include "throttle.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/rel.h"
@@ -204,7 +205,8 @@ pace_blocks(CopyJob *job, Migration *m)
 	}
 	job->derives = json_field(m->options, "derived") != NULL;
 	job->trial = job->derives && !pace.row_by_row && pace.until_trial == 0;
-	return (BlockNumber) (job->trial ? Min(pace.blocks, TRIAL_BLOCKS) : pace.blocks);
+	return throttle_blocks(
+		m, (BlockNumber) (job->trial ? Min(pace.blocks, TRIAL_BLOCKS) : pace.blocks));
 }
 
 /*
@@ -382,6 +384,7 @@ copy_batch(Run *run, void *arg)
 		table_close(target, NoLock);
 		table_close(source, NoLock);
 		batch_finish(run, batch, job->rows, job->logged, job->skipped);
+		throttle_note(m, job->rows + job->logged, batch->last_block - batch->first_block + 1);
 		ME_DEBUG_POINT("copy_before_commit");
 	}
 	error_context_stack = callback.previous;

@@ -51,6 +51,7 @@
 #include "sqlgen.h"
 #include "stages.h"
 #include "storage/lmgr.h"
+#include "throttle.h"
 #include "utils/datum.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -379,8 +380,9 @@ drain_batch(Run *run, void *arg)
 	begin_pass(&place);
 
 	begin_draining(drain);
-	drain->count = drain_entries(drain, &place, drain->max);
+	drain->count = drain_entries(drain, &place, (int) throttle_rows(m, drain->max));
 	end_draining(drain);
+	throttle_note(m, drain->count, InvalidBlockNumber);
 
 	if (drain->more)
 		drain_place_save(m->id, &place);

@@ -29,6 +29,7 @@
 #include "stages.h"
 #include "state.h"
 #include "sync_trigger.h"
+#include "throttle.h"
 
 /*
  * The most entries that are drained while writers are locked out.  At 100,000
@@ -67,8 +68,11 @@ golive_step(Run *run)
 	bool too_many = false;
 	bool ok;
 
-	StepResult compared = reconcile_step(run);
+	StepResult compared;
 
+	if (!throttle_may_go(run))
+		return STEP_MORE;
+	compared = reconcile_step(run);
 	if (compared != STEP_DONE)
 		return compared;
 	if (drain_step(run, false) == STEP_MORE)

@@ -38,6 +38,7 @@
 #include "state.h"
 #include "storage/lmgr.h"
 #include "swap_request.h"
+#include "throttle.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -249,7 +250,8 @@ key_copy_work(Run *run)
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_COPYING && !run->m->paused)
 	{
-		job.batch = batch_claim(run, BATCH_COPY, key_fill_blocks(run->migration_id));
+		job.batch = batch_claim(run, BATCH_COPY,
+								throttle_blocks(run->m, key_fill_blocks(run->migration_id)));
 		job.relfilenode = run->m->relfilenode;
 		if (job.batch != NULL)
 			run_report(run, "filling blocks %u to %u of %u", job.batch->first_block,
@@ -456,6 +458,8 @@ key_catch_up_step(Run *run)
 	KeyCounts counts;
 	StepResult result;
 
+	if (!throttle_may_go(run))
+		return STEP_MORE;
 	pass_for(run, STATE_CATCHING_UP, 0);
 	result = pass_step(run, &counts);
 	if (result != STEP_DONE)
@@ -527,6 +531,8 @@ key_finish_step(Run *run)
 	run_commit(run);
 	if (!holds)
 		return STEP_DONE;
+	if (verify && !throttle_may_go(run))
+		return STEP_MORE;
 	if (verify && pass_step(run, &counts) != STEP_DONE)
 		return STEP_MORE;
 	run_begin(run);
@@ -594,9 +600,12 @@ key_verify(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 
 	while (complete && next < (end = blocks_to_verify(run)))
 	{
-		end = next + Min(VERIFY_BLOCKS, end - next);
-		key_count(run, key_blocks(next, end), &found);
-		next = end;
+		if (throttle_may_go(run))
+		{
+			end = next + Min(VERIFY_BLOCKS, end - next);
+			key_count(run, key_blocks(next, end), &found);
+			next = end;
+		}
 		complete = deadline == 0 || GetCurrentTimestamp() < deadline;
 		MemoryContextReset(run->scratch);
 	}

@@ -47,6 +47,7 @@
 #include "settings.h"
 #include "sqlgen.h"
 #include "storage/lmgr.h"
+#include "throttle.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/jsonb.h"
@@ -340,6 +341,15 @@ fill_places(Run *run, Piece *piece)
 						psprintf("the value of column %s comes out NULL", sql->column));
 }
 
+/* Part of a block is told by its rows alone. */
+static BlockNumber
+blocks_of(KeyRange range)
+{
+	uint64 blocks = (range.end - range.first) / KEY_PLACES;
+
+	return blocks > 0 ? (BlockNumber) blocks : InvalidBlockNumber;
+}
+
 /* The body of an attempt.  Locks: source RowExclusiveLock, rows as they are filled. */
 static void
 fill_piece(Run *run, void *arg)
@@ -365,6 +375,7 @@ fill_piece(Run *run, void *arg)
 		INSTR_TIME_SUBTRACT(took, start);
 		piece->took_ms = INSTR_TIME_GET_MILLISEC(took);
 		pace_learn_rows(piece);
+		throttle_note(run->m, piece->counts.rows, blocks_of(piece->range));
 	}
 	if (!job->rewritten && piece->split == 0)
 	{
@@ -623,6 +634,7 @@ count_piece(Run *run, void *arg)
 	table_close(rel, NoLock);
 	if (identities != NULL)
 		counts->failed = failed_rows_among(run->m->id, identities);
+	throttle_note(run->m, counts->rows, blocks_of(piece->range));
 	counts->left = Max(counts->left - counts->skipped - counts->failed, 0);
 }
 

@@ -31,6 +31,7 @@
 #include "run.h"
 #include "stages.h"
 #include "statistics.h"
+#include "throttle.h"
 
 /* What one look at the migration tells. */
 typedef struct LiveWork
@@ -82,6 +83,8 @@ live_step(Run *run)
 	}
 	if (work.gone)
 		return STEP_DONE;
+	if (work.compare && !throttle_may_go(run))
+		return STEP_MORE;
 	if (work.compare)
 		return reconcile_step(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	if (work.drain)

@@ -21,6 +21,7 @@
 #include "phases.h"
 #include "run.h"
 #include "stages.h"
+#include "throttle.h"
 
 typedef StepResult (*StepFunction)(Run *run);
 
@@ -132,6 +133,7 @@ step(Run *run)
 	}
 	m = *run->m;
 	phase_saw(run, &m);
+	throttle_settle(&m);
 	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
 	run_commit(run);
 
@@ -273,6 +275,15 @@ phase_step(Run *run, ErrorData **error)
 	return result;
 }
 
+/* A piece of shared work, when pacing allows it; until then the row is looked at again. */
+static StepResult
+paced_work(Run *run)
+{
+	if (!throttle_may_go(run))
+		return STEP_MORE;
+	return phase_of(run->seen_key, run->seen_state)->work(run);
+}
+
 StepResult
 phase_work(Run *run, ErrorData **error)
 {
@@ -281,5 +292,5 @@ phase_work(Run *run, ErrorData **error)
 		*error = NULL;
 		return STEP_WAIT;
 	}
-	return guarded(run, phase_of(run->seen_key, run->seen_state)->work, error);
+	return guarded(run, paced_work, error);
 }

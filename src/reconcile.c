@@ -39,6 +39,7 @@
 #include "sqlgen.h"
 #include "stages.h"
 #include "storage/lmgr.h"
+#include "throttle.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
@@ -286,9 +287,11 @@ reconcile_range(Run *run, void *arg)
 
 	INSTR_TIME_SET_CURRENT(start);
 	compare_set_planner();
+	range->rows = throttle_rows(m, range->rows);
 	run_as_owner(run);
 	compare_range(m, range);
 	run_as_self(run);
+	throttle_note(m, range->rows, InvalidBlockNumber);
 	save_place(m, range);
 	if (range->high == NULL)
 		event_add(m, "reconciled", NULL, "both tables have been compared: what differed is logged");

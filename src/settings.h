@@ -24,6 +24,8 @@ extern void settings_define(void);
  * GUC.  Names are without the "migrate_ext." prefix.
  */
 extern int settings_get_int(const Migration *m, const char *name);
+/* the same for one of text; never NULL */
+extern const char *settings_get_text(const Migration *m, const char *name);
 
 /*
  * Check and normalize a value given to configure().  An unknown setting is

@@ -28,6 +28,7 @@
 #include "settings.h"
 #include "stages.h"
 #include "storage/lmgr.h"
+#include "throttle.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -150,6 +151,7 @@ verify_range(Run *run, Verification *v)
 	int64 values[NUM_COMPARE_COUNTS];
 	instr_time start;
 	instr_time took;
+	int64 checked = v->counts->checked;
 
 	LockRelationOid(m->source, AccessShareLock);
 	LockRelationOid(m->target, AccessShareLock);
@@ -159,11 +161,13 @@ verify_range(Run *run, Verification *v)
 
 	compare_set_planner();
 	run_as_owner(run);
+	v->range_rows = throttle_rows(m, v->range_rows);
 	high = compare_next_bound(sides, v->low, v->range_rows - 1);
 	compare(compare_counts(m, sides, v->low, high), values);
 	run_as_self(run);
 
 	add_counts(v->counts, values, m->state != STATE_SWAPPED);
+	throttle_note(m, v->counts->checked - checked, InvalidBlockNumber);
 	INSTR_TIME_SET_CURRENT(took);
 	INSTR_TIME_SUBTRACT(took, start);
 	v->range_rows = compare_next_size(v->range_rows, settings_get_int(m, "batch_target_ms"),
@@ -186,6 +190,8 @@ step(Run *run, Verification *v)
 	MemoryContext old_context;
 	bool paused;
 
+	if (!throttle_may_go(run))
+		return;
 	run_begin(run);
 	check_state(run, v);
 	if (v->low == NULL)

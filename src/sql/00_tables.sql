@@ -189,3 +189,14 @@ CREATE TABLE migrate_ext.replaced_trigger (
     PRIMARY KEY (migration, name)
 );
 COMMENT ON TABLE migrate_ext.replaced_trigger IS 'hand-written triggers of the source that replace_sync disabled, to be dropped when nobody has to wait for it';
+
+CREATE TABLE migrate_ext.throttle (
+    migration bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    rows_due  double precision NOT NULL DEFAULT 0,
+    bytes_due double precision NOT NULL DEFAULT 0,
+    at        timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    reason    text,
+    seen_at   timestamptz,
+    told      text[] NOT NULL DEFAULT '{}'
+);
+COMMENT ON TABLE migrate_ext.throttle IS 'pacing: work done beyond what the rate limits had allowed at that time, and why processes slow down; told: the kinds of reason that an event has told of since it began';

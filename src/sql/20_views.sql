@@ -85,6 +85,8 @@ SELECT m.name AS migration,
             WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it'
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
+            -- told each second by whoever is slowed down
+            WHEN t.seen_at > pg_catalog.clock_timestamp() - INTERVAL '5 s' AND t.reason IS NOT NULL THEN t.reason
             WHEN m.request IS NOT NULL OR m.state <> m.goal
             THEN COALESCE(m.last_error, m.request->'progress'->>'waiting')
             -- why the last call was refused is nothing that is waited for
@@ -105,6 +107,7 @@ SELECT m.name AS migration,
        END AS next_step
 FROM migrate_ext.visible_migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
+LEFT JOIN migrate_ext.throttle t ON t.migration = m.id
 CROSS JOIN LATERAL (
     SELECT m.state IN ('completed', 'cancelled') AS finished,
            m.state IN ('indexing', 'catching_up', 'live', 'swapped', 'completed') AS copied,
