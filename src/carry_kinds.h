@@ -10,8 +10,12 @@
 
 #include "carry.h"
 
+extern const Carrier carry_policies;
+extern const Carrier carry_grants;
+
 static const Carrier *const carriers[] = {
-	NULL,
+	&carry_policies,
+	&carry_grants,
 };
 
 #endif

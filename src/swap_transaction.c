@@ -40,6 +40,7 @@
 #include "utils/lsyscache.h"
 
 #include "carry.h"
+#include "carry_statements.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -55,9 +56,6 @@
 #include "swap_transaction.h"
 #include "sync.h"
 #include "sync_trigger.h"
-
-/* The event that keeps what was renamed and moved, for the way back. */
-#define EVENT_RENAMED "renamed"
 
 MigrationState
 swap_from(Direction direction)

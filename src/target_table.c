@@ -9,7 +9,9 @@
  * and indexed after that; till then its replica identity is FULL, so that a
  * publication of all tables doesn't forbid to write it.  Nor has it an identity
  * column: identity moves at the swap, till then the column is NOT NULL and gets
- * its values from the source.
+ * its values from the source.  Nobody but the owner has privileges: default
+ * privileges would let others read rows past those of the source, and past its
+ * row-level security.
  *
  * CHECK constraints are added one by one rather than by LIKE ... INCLUDING
  * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, although the rows to
@@ -108,6 +110,22 @@ add_check_comments(Oid source, Oid target)
 		sql_run("%s", comments);
 }
 
+/* REVOKE ALL ON table FROM whoever got some by default. */
+static void
+keep_to_owner(const char *table)
+{
+	char *grantees;
+
+	grantees =
+		sql_text("SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+				 " ELSE a.grantee::pg_catalog.regrole::pg_catalog.text END, ', ')"
+				 " FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+				 " WHERE c.oid = %s::pg_catalog.regclass AND a.grantee <> c.relowner",
+				 quote_literal_cstr(table));
+	if (grantees != NULL)
+		sql_run("REVOKE ALL ON %s FROM %s", table, grantees);
+}
+
 /* ------------------------------------------------------------------------
  * The target
  * ------------------------------------------------------------------------
@@ -148,6 +166,7 @@ target_table_create(Oid source, const char *strategy, const char *key)
 	target = get_relname_relid(name, schema);
 	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL, REPLICA IDENTITY FULL",
 			sql_relation(target), quote_identifier(key));
+	keep_to_owner(sql_relation(target));
 	add_checks(source, target, true);
 	table_close(rel, NoLock);
 	return target;
@@ -170,6 +189,7 @@ target_table_add_partitions(Oid source, Oid target, List *partitions)
 		sql_run("CREATE TABLE %s PARTITION OF %s %s%s", sql_qualified(schema, partition->name),
 				parent, partition->bound, storage);
 		sql_run("ALTER TABLE %s REPLICA IDENTITY FULL", sql_qualified(schema, partition->name));
+		keep_to_owner(sql_qualified(schema, partition->name));
 	}
 
 	/* a partition made after them would have them as valid ones */
@@ -219,6 +239,7 @@ target_table_attach(Oid source, Oid target, const char *name, const char *bound)
 	sql_run("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED"
 			" INCLUDING STORAGE INCLUDING COMPRESSION)%s%s",
 			qualified, parent, storage_clause(rel), tablespace_clause(rel));
+	keep_to_owner(qualified);
 	sql_run("ALTER TABLE %s ATTACH PARTITION %s %s", parent, qualified, bound);
 	partition = get_relname_relid(name, schema);
 	copy_replica_identity(target, partition);

@@ -23,6 +23,7 @@ AS $$
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
                 WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass THEN 'uses the row type of the table, which belongs to the table that is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'uses the table in its body, and would go on using it when it is swapped out'
+                WHEN pol.oid IS NOT NULL THEN 'reads the table, and would go on reading it when it is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass THEN 'would go on publishing the table that is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
@@ -46,6 +47,7 @@ AS $$
     LEFT JOIN pg_catalog.pg_rewrite rule ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND rule.oid = d.objid
     LEFT JOIN pg_catalog.pg_attrdef def ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND def.oid = d.objid
     LEFT JOIN pg_catalog.pg_type typ ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND typ.oid = d.objid
+    LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND pol.oid = d.objid
     WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
                WHEN rel.oid IS NOT NULL AND d.objsubid = 0 THEN
                    -- its TOAST table, sequences, indexes and partitions
@@ -60,44 +62,41 @@ AS $$
                                                         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                                                         WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
                WHEN def.oid IS NOT NULL THEN def.adrelid <> front
+               WHEN pol.oid IS NOT NULL THEN pol.polrelid <> front
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
 
     UNION ALL
-    -- privileges that the other table does not have
-    SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
-               || ' on ' || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s%s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type), back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
-                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
-    FROM (SELECT a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-          WHERE c.oid = front AND a.grantee <> c.relowner
-          EXCEPT
-          SELECT a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-          WHERE c.oid = back) g
-    GROUP BY g.grantee, g.is_grantable
-
-    UNION ALL
+    -- what names a column that the other table does not have
     SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
                || ' on column ' || pg_catalog.quote_ident(g.attname) || ' of '
                || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s%s',
+           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out: '
+               || back::pg_catalog.regclass || ' has no such column',
+           pg_catalog.format('REVOKE %s ON %s FROM %s',
                              pg_catalog.string_agg(pg_catalog.format('%s (%I)', g.privilege_type, g.attname), ', '),
-                             back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
-                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
-    FROM (SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
+                             front::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+    FROM (SELECT att.attname, a.grantee, a.privilege_type
           FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
           WHERE att.attrelid = front AND att.attnum > 0 AND NOT att.attisdropped
-          EXCEPT
-          SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
-          WHERE att.attrelid = back AND att.attnum > 0 AND NOT att.attisdropped) g
-    GROUP BY g.grantee, g.attname, g.is_grantable
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                            WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)) g
+    GROUP BY g.grantee, g.attname
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0),
+           'uses ' || pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(att.attname), ', ') || ', which '
+               || back::pg_catalog.regclass || ' does not have',
+           'drop it before the swap, or give that table the column'
+    FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_attribute att ON att.attrelid = front AND att.attnum = d.refobjsubid
+    WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front AND d.refobjsubid > 0
+      AND (d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
+           AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.oid = d.objid AND p.polrelid = front))
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                      WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)
+    GROUP BY d.classid, d.objid
 
     UNION ALL
     -- what stands in the table's own row
@@ -105,8 +104,6 @@ AS $$
     FROM pg_catalog.pg_class f
     JOIN pg_catalog.pg_class b ON b.oid = back
     CROSS JOIN LATERAL (VALUES
-        (f.relrowsecurity OR f.relforcerowsecurity, 'has row-level security',
-         pg_catalog.format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', front::pg_catalog.regclass)),
         (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident,
          'has a replica identity that the partitioned table does not have',
          pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY ..., and each of its partitions', back::pg_catalog.regclass)),
@@ -321,24 +318,44 @@ AS $$
       AND pg_catalog.age(s.xmin) >= pg_catalog.age(m.stable_xid::pg_catalog.xid)
 
     UNION ALL
-    -- as default privileges may give them to any new table
+    -- a target of the user's own keeps what he granted on it; see carry_is_exact()
     SELECT 'warning', 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
-               || ' on ' || g.back::pg_catalog.regclass,
+               || ' on ' || g.target::pg_catalog.regclass,
            pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' come into force with the swap: on '
-               || g.front::pg_catalog.regclass || ' they are not granted',
+               || g.source::pg_catalog.regclass || ' they are not granted',
            pg_catalog.format('REVOKE %s ON %s FROM %s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type),
-                             g.back::pg_catalog.regclass,
+                             g.target::pg_catalog.regclass,
                              CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
-    FROM (SELECT t.front, t.back, a.grantee, a.privilege_type
-          FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front,
-                       CASE WHEN m.state = 'swapped' THEN m.source ELSE m.target END AS back
-                FROM m WHERE m.state NOT IN ('completed', 'cancelled')) t
-          JOIN pg_catalog.pg_class b ON b.oid = t.back
+    FROM (SELECT m.source, m.target, a.grantee, a.privilege_type
+          FROM m
+          JOIN pg_catalog.pg_class b ON b.oid = m.target
           CROSS JOIN LATERAL pg_catalog.aclexplode(b.relacl) a
-          WHERE a.grantee <> b.relowner
+          WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled') AND a.grantee <> b.relowner
+            AND NOT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = m.id AND e.kind = 'renamed')
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class f, pg_catalog.aclexplode(f.relacl) o
-                            WHERE f.oid = t.front AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
-    GROUP BY g.front, g.back, g.grantee
+                            WHERE f.oid = m.source AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
+    GROUP BY g.source, g.target, g.grantee
+
+    UNION ALL
+    SELECT 'warning', 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
+               || ' on partitions of ' || g.target::pg_catalog.regclass,
+           pg_catalog.format('%s %s granted on %s: whoever names a partition meets neither the privileges nor the row-level security of the table',
+                             pg_catalog.string_agg(DISTINCT g.privilege_type, ', '),
+                             CASE WHEN pg_catalog.count(DISTINCT g.privilege_type) = 1 THEN 'is' ELSE 'are' END,
+                             CASE WHEN pg_catalog.count(DISTINCT g.partition) = 1 THEN pg_catalog.min(g.partition::pg_catalog.regclass::text)
+                                  ELSE pg_catalog.count(DISTINCT g.partition) || ' partitions' END),
+           'REVOKE them, unless they are meant so'
+    FROM (SELECT m.target, c.oid AS partition, a.grantee, a.privilege_type
+          FROM m
+          CROSS JOIN LATERAL migrate_ext.partitions_of(m.target) p
+          JOIN pg_catalog.pg_class c ON c.oid = p.relation
+          CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+          WHERE m.state NOT IN ('completed', 'cancelled') AND a.grantee <> c.relowner
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class f, pg_catalog.aclexplode(f.relacl) o
+                            WHERE f.oid = CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END
+                              AND NOT f.relrowsecurity
+                              AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
+    GROUP BY g.target, g.grantee
 
     UNION ALL
     SELECT 'warning', 'table ' || m.source, 'has storage parameters that not all partitions have: '
