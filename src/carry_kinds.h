@@ -9,9 +9,10 @@
 #define MIGRATE_EXT_CARRY_KINDS_H
 
 #include "carry.h"
+#include "carry_named.h"
 
 static const Carrier *const carriers[] = {
-	NULL,
+	&carry_named,
 };
 
 #endif
