@@ -9,6 +9,7 @@
 #define MIGRATE_EXT_CARRY_KINDS_H
 
 #include "carry.h"
+#include "carry_named.h"
 
 extern const Carrier carry_policies;
 extern const Carrier carry_grants;
@@ -16,6 +17,7 @@ extern const Carrier carry_grants;
 static const Carrier *const carriers[] = {
 	&carry_policies,
 	&carry_grants,
+	&carry_named,
 };
 
 #endif

@@ -9,7 +9,8 @@
  * the locks nobody can have anything uncommitted on the tables and nobody can
  * change them, so what the second look finds is final.
  *
- * Locks: the migration's row, the application's table, the other one.  The row
+ * Locks: the migration's row, views and what else uses the tables by a stored
+ * query (carry.h), the application's table, the other one.  The row
  * comes first because it is the one lock that may have to be waited for longer
  * (somebody's open transaction called pause()), and no table may be locked
  * meanwhile.  Who holds a table and wants the row (a drain) ends in a deadlock
@@ -181,9 +182,24 @@ lock_row(Migration *m, Direction direction)
 	*m = *now;
 }
 
+/* Wait for a lock no longer than until lock_timeout_ms after the first was asked for. */
+static void
+lock_within(Oid relid, LOCKMODE mode, const SwapTimes *times, int timeout)
+{
+	instr_time now;
+	char rest[32];
+
+	INSTR_TIME_SET_CURRENT(now);
+	snprintf(rest, sizeof(rest), "%d",
+			 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
+	(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
+	LockRelationOid(relid, mode);
+}
+
 /*
- * Both tables, and both waits within one lock_timeout_ms.  What this very
- * session does with them must be over as well.
+ * What is used by way of the table, then both tables, and all waits within one
+ * lock_timeout_ms.  What this very session does with them must be over as well.
  */
 static void
 lock_tables(Migration *m, Direction direction, SwapTimes *times)
@@ -191,22 +207,20 @@ lock_tables(Migration *m, Direction direction, SwapTimes *times)
 	bool swapped = direction == DIRECTION_REVERSE;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	Oid tables[] = {swapped ? m->target : m->source, swapped ? m->source : m->target};
+	List *others = carry_locks(m, direction);
+	ListCell *lc;
 	int i;
 
 	INSTR_TIME_SET_CURRENT(times->asked_at);
 	times->asked = true;
-	for (i = 0; i < lengthof(tables); i++)
+	foreach (lc, others)
 	{
-		instr_time now;
-		char rest[32];
+		CarryLock *lock = lfirst(lc);
 
-		INSTR_TIME_SET_CURRENT(now);
-		snprintf(rest, sizeof(rest), "%d",
-				 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
-		(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
-		LockRelationOid(tables[i], AccessExclusiveLock);
+		lock_within(lock->relid, lock->mode, times, timeout);
 	}
+	for (i = 0; i < lengthof(tables); i++)
+		lock_within(tables[i], AccessExclusiveLock, times, timeout);
 	INSTR_TIME_SET_CURRENT(times->granted_at);
 	times->granted = true;
 

@@ -41,6 +41,7 @@
 #include "reverse.h"
 #include "run.h"
 #include "sqlgen.h"
+#include "straggler.h"
 #include "sync_trigger.h"
 
 /* What a row of pg_trigger says. */
@@ -395,10 +396,12 @@ sync_trigger_drop(Migration *m)
 
 	drop_trigger(m->source, SYNC_TRIGGER_NAME);
 	drop_trigger(m->source, TRUNCATE_TRIGGER_NAME);
+	drop_trigger(m->source, STRAGGLER_TRIGGER_NAME);
 	if (OidIsValid(m->target) && get_rel_name(m->target) != NULL)
 	{
 		drop_trigger(m->target, REVERSE_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
+		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		leaves = relinfo_leaves(m->target);
 	}
 	foreach (cell, leaves)

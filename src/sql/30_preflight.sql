@@ -9,6 +9,12 @@
 -- listed, so that an object of a kind nobody thought of stops the swap instead
 -- of being left behind.
 
+CREATE FUNCTION migrate_ext.carry_problem(class oid, object oid, refclass oid, front oid, back oid) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_carry_problem';
+REVOKE ALL ON FUNCTION migrate_ext.carry_problem(oid, oid, oid, oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_problem(oid, oid, oid, oid, oid) IS
+    'internal: why an object that names the table can not follow it at a swap';
+
 CREATE FUNCTION migrate_ext.preflight_errors(front oid, back oid)
 RETURNS TABLE (object text, problem text, remedy text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -17,13 +23,10 @@ AS $$
     SELECT CASE WHEN rule.ev_class <> front
                 THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, rule.ev_class, 0)
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
-           CASE WHEN rule.ev_class <> front THEN 'reads the table, and would go on reading it when it is swapped out'
+           CASE WHEN carry.problem IS NOT NULL THEN carry.problem
                 WHEN con.contype = 'f' AND con.conrelid = front THEN 'would stay with the table that is swapped out'
                 WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
-                WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass THEN 'uses the row type of the table, which belongs to the table that is swapped out'
-                WHEN d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'uses the table in its body, and would go on using it when it is swapped out'
-                WHEN pol.oid IS NOT NULL THEN 'reads the table, and would go on reading it when it is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass THEN 'would go on publishing the table that is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
@@ -48,7 +51,13 @@ AS $$
     LEFT JOIN pg_catalog.pg_attrdef def ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND def.oid = d.objid
     LEFT JOIN pg_catalog.pg_type typ ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND typ.oid = d.objid
     LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND pol.oid = d.objid
+    -- what names the table or its row type follows it: '' if it does, NULL if it is no such thing
+    CROSS JOIN LATERAL (SELECT CASE WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass OR rule.oid IS NOT NULL
+                                         OR d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass OR pol.polrelid <> front
+                                         OR def.adrelid <> front OR con.contype = 'c' AND con.conrelid <> front
+                                    THEN COALESCE(migrate_ext.carry_problem(d.classid, d.objid, d.refclassid, front, back), '') END) carry (problem)
     WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
+               WHEN carry.problem IS NOT NULL THEN carry.problem <> ''
                WHEN rel.oid IS NOT NULL AND d.objsubid = 0 THEN
                    -- its TOAST table, sequences, indexes and partitions
                    NOT (rel.relkind IN ('t', 'S')
@@ -61,8 +70,7 @@ AS $$
                    NOT trg.tgisinternal AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
                                                         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                                                         WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
-               WHEN def.oid IS NOT NULL THEN def.adrelid <> front
-               WHEN pol.oid IS NOT NULL THEN pol.polrelid <> front
+               WHEN def.oid IS NOT NULL OR pol.oid IS NOT NULL THEN false
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
 

@@ -69,7 +69,7 @@ my %MAKE = (
 	indexes => \&indexes, grants => \&grants, policies => \&policies, comments => \&comments, columns => \&columns,
 	foreign_keys => \&foreign_keys, triggers => \&triggers, rules => \&rules, views => \&views, functions => \&functions,
 	publications => \&publications);
-my @NOT_CARRIED = qw(comments columns foreign_keys triggers rules views functions publications);
+my @NOT_CARRIED = qw(comments columns foreign_keys triggers publications);
 
 sub made
 {
@@ -283,7 +283,7 @@ sub views
 		CREATE UNIQUE INDEX kept_tenant ON kept (tenant);
 		COMMENT ON MATERIALIZED VIEW kept IS 'of a materialized view';
 		CREATE VIEW instead AS SELECT id, body FROM $TABLE;
-		CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql AS \$\$ BEGIN UPDATE $TABLE SET body = NEW.body WHERE id = NEW.id; RETURN NEW; END \$\$;
+		CREATE FUNCTION instead() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS \$\$ BEGIN UPDATE $TABLE SET body = NEW.body WHERE id = NEW.id; RETURN NEW; END \$\$;
 		CREATE TRIGGER instead INSTEAD OF UPDATE ON instead FOR EACH ROW EXECUTE FUNCTION instead();
 		GRANT SELECT, UPDATE ON instead TO by_view;
 		SQL
