@@ -10,9 +10,13 @@
 
 #include "carry.h"
 #include "carry_named.h"
+#include "carry_publications.h"
+#include "carry_subscriptions.h"
 
 static const Carrier *const carriers[] = {
 	&carry_named,
+	&carry_publications,
+	&carry_subscriptions,
 };
 
 #endif
