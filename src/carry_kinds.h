@@ -10,6 +10,8 @@
 
 #include "carry.h"
 #include "carry_named.h"
+#include "carry_publications.h"
+#include "carry_subscriptions.h"
 
 extern const Carrier carry_policies;
 extern const Carrier carry_grants;
@@ -18,6 +20,8 @@ static const Carrier *const carriers[] = {
 	&carry_policies,
 	&carry_grants,
 	&carry_named,
+	&carry_publications,
+	&carry_subscriptions,
 };
 
 #endif

@@ -39,6 +39,7 @@
 #include "catalog/pg_depend.h"
 #include "catalog/pg_policy.h"
 #include "catalog/pg_proc.h"
+#include "catalog/pg_publication_rel.h"
 #include "catalog/pg_rewrite.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -52,6 +53,7 @@
 #include "utils/syscache.h"
 
 #include "carry_named.h"
+#include "carry_publications.h"
 #include "retarget.h"
 #include "row_types.h"
 #include "straggler.h"
@@ -211,45 +213,6 @@ invalidate(Oid relid, const Retarget *r)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 
-/* What it depends on: the table and its columns, and keys. */
-static void
-move_dependencies(Retarget *r, Oid class, Oid oid)
-{
-	Relation depend = table_open(DependRelationId, RowExclusiveLock);
-	ScanKeyData key[2];
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(class));
-	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(oid));
-	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-	{
-		Form_pg_depend dep;
-
-		tuple = heap_copytuple(tuple);
-		dep = (Form_pg_depend) GETSTRUCT(tuple);
-		if (dep->refclassid == RelationRelationId && dep->refobjid == r->from)
-		{
-			dep->refobjid = r->to;
-			dep->refobjsubid = retarget_column(r, dep->refobjsubid);
-			CatalogTupleUpdate(depend, &tuple->t_self, tuple);
-		}
-		else if (dep->refclassid == ConstraintRelationId &&
-				 OidIsValid(retarget_key(r, dep->refobjid)) &&
-				 retarget_key(r, dep->refobjid) != dep->refobjid)
-		{
-			dep->refobjid = retarget_key(r, dep->refobjid);
-			CatalogTupleUpdate(depend, &tuple->t_self, tuple);
-		}
-		heap_freetuple(tuple);
-	}
-	systable_endscan(scan);
-	table_close(depend, RowExclusiveLock);
-}
-
 static void
 move_one(Retarget *r, Oid class, Oid oid)
 {
@@ -268,7 +231,7 @@ move_one(Retarget *r, Oid class, Oid oid)
 								   getObjectDescription(&(ObjectAddress){class, oid, 0}, false),
 								   r->problem)));
 		CatalogTupleUpdate(catalog, &tuple->t_self, changed);
-		move_dependencies(r, class, oid);
+		retarget_dependencies(r, class, oid);
 		invalidate(relid, r);
 	}
 	table_close(catalog, RowExclusiveLock);
@@ -509,6 +472,8 @@ migrate_ext_carry_problem(PG_FUNCTION_ARGS)
 	r = retarget_create(front, back);
 	if (PG_GETARG_OID(2) == TypeRelationId)
 		problem = problem_of_type(r, class, oid);
+	else if (class == PublicationRelRelationId)
+		problem = publication_problem(r, oid);
 	else
 		problem = problem_of_object(r, class, oid);
 	if (problem == NULL)

@@ -29,6 +29,7 @@
 #include "access/htup_details.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
@@ -805,4 +806,43 @@ retarget_tree(Retarget *r, const char *tree, int nrelations, const Oid *relation
 	}
 	(void) walk(node, &w);
 	return r->problem == NULL ? nodeToString(node) : NULL;
+}
+
+/* What an object depends on: the table and its columns, and keys. */
+void
+retarget_dependencies(const Retarget *r, Oid class, Oid oid)
+{
+	Relation depend = table_open(DependRelationId, RowExclusiveLock);
+	ScanKeyData key[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key[0], Anum_pg_depend_classid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(class));
+	ScanKeyInit(&key[1], Anum_pg_depend_objid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(oid));
+	scan = systable_beginscan(depend, DependDependerIndexId, true, NULL, 2, key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_depend dep;
+
+		tuple = heap_copytuple(tuple);
+		dep = (Form_pg_depend) GETSTRUCT(tuple);
+		if (dep->refclassid == RelationRelationId && dep->refobjid == r->from)
+		{
+			dep->refobjid = r->to;
+			dep->refobjsubid = retarget_column(r, dep->refobjsubid);
+			CatalogTupleUpdate(depend, &tuple->t_self, tuple);
+		}
+		else if (dep->refclassid == ConstraintRelationId &&
+				 OidIsValid(retarget_key(r, dep->refobjid)) &&
+				 retarget_key(r, dep->refobjid) != dep->refobjid)
+		{
+			dep->refobjid = retarget_key(r, dep->refobjid);
+			CatalogTupleUpdate(depend, &tuple->t_self, tuple);
+		}
+		heap_freetuple(tuple);
+	}
+	systable_endscan(scan);
+	table_close(depend, RowExclusiveLock);
 }

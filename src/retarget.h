@@ -49,6 +49,9 @@ extern char *retarget_tree(Retarget *r, const char *tree, int nrelations, const 
 /* The same of a column's number; 0 and negative ones stay. */
 extern AttrNumber retarget_column(const Retarget *r, AttrNumber attnum);
 
+/* Let what an object depends on be `to` and its columns in the place of `from`. */
+extern void retarget_dependencies(const Retarget *r, Oid class, Oid oid);
+
 /*
  * A key of `to` that does what this one of `from` does for GROUP BY; InvalidOid
  * if there is none.  Not of `from`: the constraint itself.

@@ -27,7 +27,6 @@ AS $$
                 WHEN con.contype = 'f' AND con.conrelid = front THEN 'would stay with the table that is swapped out'
                 WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
-                WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass THEN 'would go on publishing the table that is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
            CASE WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
@@ -54,7 +53,8 @@ AS $$
     -- what names the table or its row type follows it: '' if it does, NULL if it is no such thing
     CROSS JOIN LATERAL (SELECT CASE WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass OR rule.oid IS NOT NULL
                                          OR d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass OR pol.polrelid <> front
-                                         OR def.adrelid <> front OR con.contype = 'c' AND con.conrelid <> front
+                                         OR def.adrelid <> front
+                                         OR d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass OR con.contype = 'c' AND con.conrelid <> front
                                     THEN COALESCE(migrate_ext.carry_problem(d.classid, d.objid, d.refclassid, front, back), '') END) carry (problem)
     WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
                WHEN carry.problem IS NOT NULL THEN carry.problem <> ''
@@ -139,12 +139,33 @@ AS $$
     WHERE f.oid = front
 
     UNION ALL
-    SELECT 'subscription ' || pg_catalog.quote_ident(s.subname),
-           'writes into the table, and would go on writing into it when it is swapped out',
-           'drop the subscription before the swap'
+    -- by their own names subscribers don't know the partitions
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname), 'would publish the partitions by their own names',
+           pg_catalog.format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', p.pubname)
+    FROM pg_catalog.pg_publication_rel pr
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid AND NOT p.pubviaroot
+    JOIN pg_catalog.pg_class b ON b.oid = back AND b.relkind = 'p'
+    WHERE pr.prrelid = front
+
+    UNION ALL
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname), 'publishes ' || back::pg_catalog.regclass || ' as well',
+           pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, back::pg_catalog.regclass)
+    FROM pg_catalog.pg_publication_rel pr
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+    JOIN pg_catalog.pg_publication_rel other ON other.prpubid = pr.prpubid AND other.prrelid = back
+    WHERE pr.prrelid = front
+
+    UNION ALL
+    SELECT 'subscription ' || pg_catalog.quote_ident(s.subname), x.problem, x.remedy
     FROM pg_catalog.pg_subscription_rel sr
     JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
-    WHERE sr.srrelid = front
+    CROSS JOIN LATERAL (VALUES
+        (sr.srsubstate <> 'r', 'has not copied the table yet', 'wait until pg_subscription_rel.srsubstate is r'),
+        (EXISTS (SELECT FROM pg_catalog.pg_subscription_rel other WHERE other.srsubid = sr.srsubid AND other.srrelid = back),
+         'writes into ' || back::pg_catalog.regclass || ' as well',
+         'take that table out of the publication, and refresh the subscription')
+    ) x (present, problem, remedy)
+    WHERE sr.srrelid = front AND x.present
 
     UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
@@ -387,6 +408,34 @@ AS $$
     JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
     JOIN pg_catalog.pg_attribute a ON a.attrelid = m.target AND a.attnum = d.refobjsubid
     WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
+    SELECT 'info', 'publication ' || pg_catalog.quote_ident(p.pubname),
+           'goes on publishing ' || t.front::pg_catalog.regclass || ' by this name, from the table that takes over',
+           'nothing, on subscribers neither; where their key lacks a column of the new one, they still find their rows'
+    FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front FROM m
+          WHERE m.state NOT IN ('completed', 'cancelled')) t
+    JOIN pg_catalog.pg_publication_rel pr ON pr.prrelid = t.front
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+
+    UNION ALL
+    -- what the publisher sends as a key is not known here: most likely that of the front table
+    SELECT 'warning', 'subscription ' || pg_catalog.quote_ident(s.subname),
+           'must get ' || k.columns || ', part of the new key, with each UPDATE and DELETE, or it stops at the first one',
+           'on the publisher: ALTER TABLE ... REPLICA IDENTITY FULL, before the swap'
+    FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front,
+                 CASE WHEN m.state = 'swapped' THEN m.source ELSE m.target END AS back
+          FROM m WHERE m.state NOT IN ('completed', 'cancelled')) t
+    JOIN pg_catalog.pg_subscription_rel sr ON sr.srrelid = t.front
+    JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
+    CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
+                        FROM pg_catalog.pg_partitioned_table pt
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid = t.back AND a.attnum = ANY (pt.partattrs)
+                        WHERE pt.partrelid = t.back
+                          AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
+                                          JOIN pg_catalog.pg_attribute f ON f.attrelid = t.front AND f.attnum = ANY (i.indkey)
+                                          WHERE i.indrelid = t.front AND i.indisprimary AND f.attname = a.attname)) k
+    WHERE k.columns IS NOT NULL
 
     UNION ALL
     SELECT 'info', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, r.ev_class, 0),
