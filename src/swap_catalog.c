@@ -113,7 +113,7 @@ exchange_index_names(Migration *m, List *changes)
 			continue;
 		changes =
 			lappend(changes, rename_relation(pair->source,
-											 name_free(pair->def->name, ORIGINAL_SUFFIX, schema)));
+											 swap_catalog_original_name(pair->def->name, schema)));
 		changes = lappend(changes, rename_relation(pair->target, pair->def->name));
 	}
 	return changes;
@@ -191,8 +191,8 @@ column_is_numbered(Oid relid, AttrNumber attnum, bool identity)
  * What there is to move: the source's sequences whose column the target has,
  * too.  A column that a target of the user's own numbers itself is left alone.
  */
-static List *
-movable_sequences(Migration *m)
+List *
+swap_catalog_sequences(const Migration *m)
 {
 	Relation depend = table_open(DependRelationId, AccessShareLock);
 	SysScanDesc scan = scan_dependents(depend, m->source);
@@ -299,6 +299,12 @@ move_sequence(CatalogChange *move, Oid from, AttrNumber from_attnum, Oid to, Att
  * ------------------------------------------------------------------------
  */
 
+char *
+swap_catalog_original_name(const char *name, Oid schema)
+{
+	return name_free(name, ORIGINAL_SUFFIX, schema);
+}
+
 List *
 swap_catalog_forth(Migration *m)
 {
@@ -309,12 +315,12 @@ swap_catalog_forth(Migration *m)
 	ListCell *lc;
 
 	changes =
-		lappend(changes, rename_relation(m->source, name_free(name, ORIGINAL_SUFFIX, schema)));
+		lappend(changes, rename_relation(m->source, swap_catalog_original_name(name, schema)));
 	changes = lappend(changes, rename_relation(m->target, name));
 	changes = exchange_index_names(m, changes);
 	copy_comment(m->source, m->target);
 
-	moves = movable_sequences(m);
+	moves = swap_catalog_sequences(m);
 	foreach (lc, moves)
 	{
 		CatalogChange *move = lfirst(lc);
