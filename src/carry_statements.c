@@ -94,7 +94,7 @@ find_plan(const char *function, int nargs, Oid *types)
 	}
 	if (kept->function != NULL && strcmp(kept->function, function) == 0)
 		return kept->plan;
-	sql = psprintf("SELECT statement, made, superuser FROM migrate_ext.%s($1, $2, $3, $4, $5)",
+	sql = psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5)",
 				   quote_identifier(function));
 	kept->plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
 	if (kept->plan == NULL)
@@ -110,8 +110,8 @@ find_plan(const char *function, int nargs, Oid *types)
 typedef struct Statement
 {
 	char *text;
-	char *made;		/* what it makes, to know it again; or NULL */
-	bool superuser; /* changes an owner, say; evaluates nothing of a user's */
+	char *made; /* what it makes, to know it again; or NULL */
+	Oid run_as; /* whose it is; InvalidOid: the back table's owner's */
 } Statement;
 
 static List *
@@ -123,11 +123,11 @@ fetch_statements(MemoryContext memory)
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		Statement *statement = palloc(sizeof(Statement));
-		char *superuser = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+		char *run_as = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
 
 		statement->text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
 		statement->made = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-		statement->superuser = superuser != NULL && *superuser == 't';
+		statement->run_as = run_as ? atooid(run_as) : InvalidOid;
 		statements = lappend(statements, statement);
 	}
 	MemoryContextSwitchTo(old_context);
@@ -181,10 +181,7 @@ execute(Migration *m, const Statement *statement, Oid owner)
 {
 	UserSwitch user;
 
-	if (statement->superuser)
-		user_switch_superuser(&user);
-	else
-		user_switch_owner(&user, owner);
+	user_switch_owner(&user, OidIsValid(statement->run_as) ? statement->run_as : owner);
 	(void) sql_run("%s", statement->text);
 	user_switch_back(&user);
 	CommandCounterIncrement();

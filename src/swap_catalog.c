@@ -32,7 +32,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_type.h"
-#include "commands/comment.h"
 #include "commands/tablecmds.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -117,16 +116,6 @@ exchange_index_names(Migration *m, List *changes)
 		changes = lappend(changes, rename_relation(pair->target, pair->def->name));
 	}
 	return changes;
-}
-
-/* The comment on the table is what people read of it; one that is there stays. */
-static void
-copy_comment(Oid from, Oid to)
-{
-	char *comment = GetComment(from, RelationRelationId, 0);
-
-	if (comment != NULL && GetComment(to, RelationRelationId, 0) == NULL)
-		CreateComments(to, RelationRelationId, 0, comment);
 }
 
 /* ------------------------------------------------------------------------
@@ -318,7 +307,6 @@ swap_catalog_forth(Migration *m)
 		lappend(changes, rename_relation(m->source, swap_catalog_original_name(name, schema)));
 	changes = lappend(changes, rename_relation(m->target, name));
 	changes = exchange_index_names(m, changes);
-	copy_comment(m->source, m->target);
 
 	moves = swap_catalog_sequences(m);
 	foreach (lc, moves)

@@ -14,9 +14,9 @@
  * row-level security.
  *
  * CHECK constraints are added one by one rather than by LIKE ... INCLUDING
- * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, although the rows to
- * come may break them, and the planner would believe it; and it fails on NO
- * INHERIT, which a partitioned table can't have.
+ * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, and fails on NO INHERIT,
+ * which a partitioned table can't have.  Those that are NOT VALID come when the
+ * rows are there (carry_properties.c): they may break them.
  *
  *-------------------------------------------------------------------------
  */
@@ -76,19 +76,19 @@ storage_clause(Relation rel)
 }
 
 /*
- * ALTER TABLE target ADD CONSTRAINT name CHECK (expression), ... [NOT VALID]
+ * ALTER TABLE target ADD CONSTRAINT name CHECK (expression), ...
  */
 static void
-add_checks(Oid source, Oid target, bool valid)
+add_checks(Oid source, Oid target)
 {
 	char *actions;
 
 	actions = sql_text("SELECT pg_catalog.string_agg(pg_catalog.format("
-					   "'ADD CONSTRAINT %%I CHECK (%%s)%s', conname,"
+					   "'ADD CONSTRAINT %%I CHECK (%%s)', conname,"
 					   " pg_catalog.pg_get_expr(conbin, conrelid)), ', ' ORDER BY conname)"
 					   " FROM pg_catalog.pg_constraint"
-					   " WHERE conrelid = %u AND contype = 'c' AND convalidated = %s",
-					   valid ? "" : " NOT VALID", source, valid ? "true" : "false");
+					   " WHERE conrelid = %u AND contype = 'c' AND convalidated",
+					   source);
 	if (actions != NULL)
 		sql_run("ALTER TABLE %s %s", sql_relation(target), actions);
 }
@@ -104,7 +104,7 @@ add_check_comments(Oid source, Oid target)
 		" c.conname, %s, d.description), '; ')"
 		" FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_description d ON d.objoid = c.oid"
 		"  AND d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"
-		" WHERE c.conrelid = %u AND c.contype = 'c'",
+		" WHERE c.conrelid = %u AND c.contype = 'c' AND c.convalidated",
 		quote_literal_cstr(sql_relation(target)), source);
 	if (comments != NULL)
 		sql_run("%s", comments);
@@ -167,7 +167,7 @@ target_table_create(Oid source, const char *strategy, const char *key)
 	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL, REPLICA IDENTITY FULL",
 			sql_relation(target), quote_identifier(key));
 	keep_to_owner(sql_relation(target));
-	add_checks(source, target, true);
+	add_checks(source, target);
 	table_close(rel, NoLock);
 	return target;
 }
@@ -192,8 +192,6 @@ target_table_add_partitions(Oid source, Oid target, List *partitions)
 		keep_to_owner(sql_qualified(schema, partition->name));
 	}
 
-	/* a partition made after them would have them as valid ones */
-	add_checks(source, target, false);
 	add_check_comments(source, target);
 	table_close(rel, NoLock);
 }
@@ -237,7 +235,7 @@ target_table_attach(Oid source, Oid target, const char *name, const char *bound)
 	char *parent = sql_relation(target);
 
 	sql_run("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED"
-			" INCLUDING STORAGE INCLUDING COMPRESSION)%s%s",
+			" INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING STATISTICS)%s%s",
 			qualified, parent, storage_clause(rel), tablespace_clause(rel));
 	keep_to_owner(qualified);
 	sql_run("ALTER TABLE %s ATTACH PARTITION %s %s", parent, qualified, bound);

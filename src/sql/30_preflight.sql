@@ -56,6 +56,7 @@ AS $$
                                          OR def.adrelid <> front
                                          OR d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass OR con.contype = 'c' AND con.conrelid <> front
                                     THEN COALESCE(migrate_ext.carry_problem(d.classid, d.objid, d.refclassid, front, back), '') END) carry (problem)
+    LEFT JOIN pg_catalog.pg_statistic_ext stx ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND stx.oid = d.objid
     WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
                WHEN carry.problem IS NOT NULL THEN carry.problem <> ''
                WHEN rel.oid IS NOT NULL AND d.objsubid = 0 THEN
@@ -71,6 +72,7 @@ AS $$
                                                         JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
                                                         WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
                WHEN def.oid IS NOT NULL OR pol.oid IS NOT NULL THEN false
+               WHEN stx.oid IS NOT NULL THEN stx.stxrelid <> front
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
 
@@ -101,7 +103,8 @@ AS $$
     JOIN pg_catalog.pg_attribute att ON att.attrelid = front AND att.attnum = d.refobjsubid
     WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front AND d.refobjsubid > 0
       AND (d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
-           AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.oid = d.objid AND p.polrelid = front))
+           AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.oid = d.objid AND p.polrelid = front)
+           OR d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
                       WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)
     GROUP BY d.classid, d.objid
@@ -112,7 +115,9 @@ AS $$
     FROM pg_catalog.pg_class f
     JOIN pg_catalog.pg_class b ON b.oid = back
     CROSS JOIN LATERAL (VALUES
-        (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident,
+        (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident
+         AND (f.relreplident = 'i' AND migrate_ext.replica_index(front, back) IS NULL
+              OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = front AND m.target = back AND NOT m.made_target)),
          'has a replica identity that the partitioned table does not have',
          pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY ..., and each of its partitions', back::pg_catalog.regclass)),
         (f.relowner <> b.relowner, 'has another owner than ' || back::pg_catalog.regclass::text,
@@ -168,18 +173,14 @@ AS $$
     WHERE sr.srrelid = front AND x.present
 
     UNION ALL
-    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
-           'is not valid: rows that break it can not be carried over',
-           pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I, or drop it', front::pg_catalog.regclass, k.conname)
-    FROM pg_catalog.pg_constraint k
-    WHERE k.conrelid = front AND k.contype = 'c' AND NOT k.convalidated
-
-    UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, l.objsubid),
-           'has a security label of provider ' || l.provider,
-           'remove the label before the swap, and set it again afterwards'
+           'has a security label of provider ' || l.provider || ', and ' || back::pg_catalog.regclass || ' does not have the column',
+           'remove the label, or give that table the column'
     FROM pg_catalog.pg_seclabel l
-    WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid = front
+    JOIN pg_catalog.pg_attribute att ON att.attrelid = front AND att.attnum = l.objsubid
+    WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid = front AND l.objsubid > 0
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                      WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)
 
     UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, 0),
@@ -393,10 +394,26 @@ AS $$
     FROM m
     JOIN pg_catalog.pg_class s ON s.oid = m.source
     CROSS JOIN LATERAL pg_catalog.unnest(s.reloptions) o (option)
-    WHERE m.target IS NOT NULL AND m.state NOT IN ('completed', 'cancelled')
+    WHERE m.target IS NOT NULL AND NOT m.made_target AND m.state NOT IN ('completed', 'cancelled')
       AND EXISTS (SELECT FROM migrate_ext.partitions_of(m.target) p JOIN pg_catalog.pg_class c ON c.oid = p.relation
                   WHERE c.relkind = 'r' AND NOT o.option = ANY (COALESCE(c.reloptions, '{}')))
     GROUP BY m.source
+
+    UNION ALL
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_statistic_ext'::pg_catalog.regclass, x.oid, 0),
+           'has expressions, and is not made on ' || m.target::text, 'make one there'
+    FROM m
+    JOIN pg_catalog.pg_statistic_ext x ON x.stxrelid = m.source AND x.stxexprs IS NOT NULL
+    WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
+    -- those of a target that we made are carried over
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
+           'is not on ' || m.target::text || ', whose constraints are left as they are', 'add one of its name, where the application relies on it'
+    FROM m
+    JOIN pg_catalog.pg_constraint k ON k.conrelid = m.source AND k.contype = 'c'
+    WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.conrelid = m.target AND o.contype = 'c' AND o.conname = k.conname)
 
     UNION ALL
     SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.target::text,

@@ -20,6 +20,19 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.was_made(bigint, text) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.was_made(bigint, text) IS 'internal: did we make this on the other table';
 
+-- What we have made of a thing at last: the text after its name.
+CREATE FUNCTION migrate_ext.last_made(migration_id bigint, thing text) RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT pg_catalog.substr(t.made, pg_catalog.length(thing) + 1)
+    FROM migrate_ext.event e
+    CROSS JOIN LATERAL pg_catalog.jsonb_array_elements_text(e.detail->'made') WITH ORDINALITY t (made, n)
+    WHERE e.migration = migration_id AND e.kind = 'carried' AND pg_catalog.starts_with(t.made, thing)
+    ORDER BY e.id DESC, t.n DESC LIMIT 1
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.last_made(bigint, text) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.last_made(bigint, text) IS 'internal: of what we made this on the other table';
+
 -- Policies, as if they stood on a table of that name.  "own": reads the table itself, or
 -- names a table in a constant, so that its text means another table after the swap.  Those
 -- that use a column which "needed" lacks are left out: preflight tells.
@@ -55,25 +68,35 @@ REVOKE ALL ON FUNCTION migrate_ext.policies_of(pg_catalog.oid, pg_catalog.oid, t
 COMMENT ON FUNCTION migrate_ext.policies_of(pg_catalog.oid, pg_catalog.oid, text) IS 'internal: policies of a table, as of a table of another name';
 
 CREATE FUNCTION migrate_ext.carry_policies(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
-RETURNS TABLE (statement text, made text, superuser boolean)
+RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     WITH b AS (SELECT c.relname::text AS alias, pg_catalog.format('%I.%I', n.nspname, c.relname) AS name
                FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
                WHERE c.oid = back),
-         wanted AS MATERIALIZED (SELECT p.* FROM b, migrate_ext.policies_of(front, back, b.alias) p),
-         there AS MATERIALIZED (SELECT p.*, exact OR migrate_ext.was_made(migration_id, 'policy ' || p.name) AS ours
-                                FROM b, migrate_ext.policies_of(back, back, b.alias) p)
-    SELECT s.statement, s.made, false
-    FROM (SELECT 1 AS step, pg_catalog.format('DROP POLICY %I ON %s', t.name, b.name) AS statement, NULL AS made
-          FROM b, there t
-          LEFT JOIN wanted w ON w.name = t.name
-          WHERE t.ours AND (w.name IS NULL OR NOT w.own AND w.clauses <> t.clauses)
+         wanted AS MATERIALIZED (
+             SELECT p.*, pg_catalog.format('policy %s %s: ', back, p.name) AS made
+             FROM b, migrate_ext.policies_of(front, back, b.alias) p),
+         there AS MATERIALIZED (
+             SELECT p.*, pg_catalog.format('policy %s %s: ', back, p.name) AS made
+             FROM b, migrate_ext.policies_of(back, back, b.alias) p),
+         -- columns of other types may make the same read otherwise on the back table
+         pair AS MATERIALIZED (
+             SELECT w.name AS wanted, t.name AS there, w.own, w.clauses, COALESCE(w.made, t.made) AS made,
+                    exact OR l.clauses IS NOT NULL AS ours,
+                    w.clauses = t.clauses OR COALESCE(w.clauses = l.clauses, false) AS same
+             FROM wanted w
+             FULL JOIN there t ON t.name = w.name
+             LEFT JOIN LATERAL (SELECT migrate_ext.last_made(migration_id, COALESCE(w.made, t.made)) AS clauses
+                                WHERE (w.clauses = t.clauses) IS NOT TRUE) l ON true)
+    SELECT s.statement, s.made, NULL::pg_catalog.oid
+    FROM (SELECT 1 AS step, pg_catalog.format('DROP POLICY %I ON %s', p.there, b.name) AS statement, NULL AS made
+          FROM b, pair p
+          WHERE p.there IS NOT NULL AND p.ours AND (p.wanted IS NULL OR NOT p.own AND NOT p.same)
           UNION ALL
-          SELECT 2, pg_catalog.format('CREATE POLICY %I ON %s %s', w.name, b.name, w.clauses), 'policy ' || w.name
-          FROM b, wanted w
-          LEFT JOIN there t ON t.name = w.name
-          WHERE NOT w.own AND (t.name IS NULL OR t.ours AND w.clauses <> t.clauses)) s
+          SELECT 2, pg_catalog.format('CREATE POLICY %I ON %s %s', p.wanted, b.name, p.clauses), p.made || p.clauses
+          FROM b, pair p
+          WHERE p.wanted IS NOT NULL AND NOT p.own AND (p.there IS NULL OR p.ours AND NOT p.same)) s
     ORDER BY s.step, s.statement COLLATE "C"
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.carry_policies(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;

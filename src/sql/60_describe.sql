@@ -52,8 +52,10 @@ AS $$
                'compression', CASE a.attcompression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' END,
                'statistics', CASE WHEN a.attstattarget >= 0 THEN a.attstattarget END,
                -- pg_attver is no option: some builds of the server number each column there
-               'options', (SELECT pg_catalog.jsonb_object_agg(o.option_name, o.option_value) FROM pg_catalog.pg_options_to_table(a.attoptions) o
-                           WHERE o.option_name <> 'pg_attver'),
+               -- of a partitioned table n_distinct_inherited is what n_distinct is of another; the other one does nothing
+               'options', (SELECT pg_catalog.jsonb_object_agg(CASE o.option_name WHEN 'n_distinct_inherited' THEN 'n_distinct' ELSE o.option_name END, o.option_value)
+                           FROM pg_catalog.pg_options_to_table(a.attoptions) o
+                           WHERE o.option_name NOT IN ('pg_attver', CASE c.relkind WHEN 'p' THEN 'n_distinct' ELSE 'n_distinct_inherited' END)),
                'grants', CASE WHEN a.attacl IS NOT NULL THEN migrate_ext.describe_grants(a.attacl, c.relowner) END,
                'labels', migrate_ext.describe_labels('pg_catalog.pg_class'::pg_catalog.regclass, c.oid, a.attnum),
                'comment', pg_catalog.col_description(c.oid, a.attnum))

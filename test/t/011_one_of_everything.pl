@@ -69,7 +69,7 @@ my %MAKE = (
 	indexes => \&indexes, grants => \&grants, policies => \&policies, comments => \&comments, columns => \&columns,
 	foreign_keys => \&foreign_keys, triggers => \&triggers, rules => \&rules, views => \&views, functions => \&functions,
 	publications => \&publications);
-my @NOT_CARRIED = qw(comments columns foreign_keys triggers publications);
+my @NOT_CARRIED = qw(foreign_keys triggers);
 
 sub made
 {
@@ -202,7 +202,7 @@ sub columns
 {
 	sql_as('shop', <<~"SQL");
 		ALTER TABLE $TABLE ALTER body SET STORAGE EXTERNAL, ALTER tags SET COMPRESSION lz4, ALTER tenant SET STATISTICS 456,
-			ALTER who SET (n_distinct = -0.25, n_distinct_inherited = 20);
+			ALTER who SET (n_distinct = -0.25);
 		CREATE STATISTICS ${\odd('Statistics')} (dependencies, mcv) ON tenant, place FROM $TABLE;
 		CREATE STATISTICS of_expressions ON (price * 2), (lower(body)), touched FROM $TABLE;
 		ALTER STATISTICS of_expressions SET STATISTICS 66;
