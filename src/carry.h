@@ -45,6 +45,14 @@ typedef struct Carrier
 
 	/* After the renames, in the same transaction; or NULL. */
 	void (*move)(Migration *m, Direction direction, void *collected);
+
+	/*
+	 * At the end of the migration, under exclusive locks on both tables: undo on
+	 * the one that stays on its own what was made there only for the other's sake.
+	 * That is the original at complete, a target that was given to us at cancel.
+	 * Or NULL.
+	 */
+	void (*leave)(Migration *m, Oid left);
 } Carrier;
 
 extern Oid carry_front(const Migration *m, Direction direction);
@@ -63,5 +71,8 @@ extern StepResult carry_prepare_step(Run *run);
 typedef struct Carried Carried;
 extern Carried *carry_collect(Migration *m, Direction direction);
 extern void carry_move(Migration *m, Direction direction, Carried *carried);
+
+/* At the end, for the table that stays on its own; lock waits are bounded. */
+extern void carry_leave(Migration *m, Oid left);
 
 #endif

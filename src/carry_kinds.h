@@ -10,8 +10,10 @@
 
 #include "carry.h"
 
+extern const Carrier carry_fk_out;
+
 static const Carrier *const carriers[] = {
-	NULL,
+	&carry_fk_out,
 };
 
 #endif
