@@ -11,9 +11,11 @@
 #include "carry.h"
 
 extern const Carrier carry_fk_out;
+extern const Carrier carry_triggers;
 
 static const Carrier *const carriers[] = {
 	&carry_fk_out,
+	&carry_triggers,
 };
 
 #endif

@@ -55,11 +55,7 @@ AS $$
                -- foreign keys of the table: see below; of partitions: the whole table's is told
                WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f')
                                              OR con.conrelid <> front AND (con.contype <> 'f' OR con.conparentid = 0)
-               WHEN trg.oid IS NOT NULL THEN
-                   -- those of foreign keys are told as such, ours go with the migration
-                   NOT trg.tgisinternal AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
-                                                        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                                                        WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
+               WHEN trg.oid IS NOT NULL THEN NOT trg.tgisinternal AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass -- else: see below
                WHEN def.oid IS NOT NULL THEN def.adrelid <> front
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
@@ -69,6 +65,11 @@ AS $$
     FROM pg_catalog.pg_constraint k
     CROSS JOIN LATERAL migrate_ext.fk_out_problems(k.oid, front, back) p
     WHERE k.conrelid = front AND k.contype = 'f' AND k.conparentid = 0
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0), p.problem, p.remedy
+    FROM migrate_ext.triggers_of(front) t
+    CROSS JOIN LATERAL migrate_ext.trigger_problems(t.oid, front, back) p
 
     UNION ALL
     -- privileges that the other table does not have
