@@ -175,3 +175,13 @@ carry_move(Migration *m, Direction direction, Carried *carried)
 			carriers[i]->move(m, direction, carried->of[i]);
 	}
 }
+
+void
+carry_leave(Migration *m, Oid left)
+{
+	for (int i = 0; i < lengthof(carriers); i++)
+	{
+		if (carriers[i] != NULL && carriers[i]->leave != NULL)
+			carriers[i]->leave(m, left);
+	}
+}

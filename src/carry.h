@@ -54,6 +54,14 @@ typedef struct Carrier
 	 * because who uses a view locks the view first.
 	 */
 	List *(*locks)(Migration *m, Direction direction);
+
+	/*
+	 * At the end of the migration, under exclusive locks on both tables: undo on
+	 * the one that stays on its own what was made there only for the other's sake.
+	 * That is the original at complete, a target that was given to us at cancel.
+	 * Or NULL.
+	 */
+	void (*leave)(Migration *m, Oid left);
 } Carrier;
 
 extern Oid carry_front(const Migration *m, Direction direction);
@@ -88,5 +96,8 @@ extern List *carry_locks(Migration *m, Direction direction);
 typedef struct Carried Carried;
 extern Carried *carry_collect(Migration *m, Direction direction);
 extern void carry_move(Migration *m, Direction direction, Carried *carried);
+
+/* At the end, for the table that stays on its own; lock waits are bounded. */
+extern void carry_leave(Migration *m, Oid left);
 
 #endif

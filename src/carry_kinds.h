@@ -17,6 +17,8 @@ extern const Carrier carry_columns;
 extern const Carrier carry_checks;
 extern const Carrier carry_storage;
 extern const Carrier carry_statistics;
+extern const Carrier carry_fk_out;
+extern const Carrier carry_triggers;
 extern const Carrier carry_policies;
 extern const Carrier carry_comments;
 extern const Carrier carry_labels;
@@ -24,9 +26,9 @@ extern const Carrier carry_grants;
 
 /* Comments come after what they are about, privileges after all that restricts them. */
 static const Carrier *const carriers[] = {
-	&carry_columns,		  &carry_checks, &carry_storage, &carry_statistics, &carry_policies,
-	&carry_comments,	  &carry_labels, &carry_grants,	 &carry_named,		&carry_publications,
-	&carry_subscriptions,
+	&carry_columns,	 &carry_checks,		  &carry_storage,		&carry_statistics, &carry_fk_out,
+	&carry_triggers, &carry_policies,	  &carry_comments,		&carry_labels,	   &carry_grants,
+	&carry_named,	 &carry_publications, &carry_subscriptions,
 };
 
 #endif

@@ -24,7 +24,6 @@ AS $$
                 THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, rule.ev_class, 0)
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
            CASE WHEN carry.problem IS NOT NULL THEN carry.problem
-                WHEN con.contype = 'f' AND con.conrelid = front THEN 'would stay with the table that is swapped out'
                 WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
@@ -65,16 +64,25 @@ AS $$
                         OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = rel.oid AND i.indrelid = front)
                         OR rel.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i
                                                           WHERE i.inhrelid = rel.oid AND i.inhparent = front))
-               WHEN con.oid IS NOT NULL THEN con.conrelid <> front OR con.contype NOT IN ('c', 'p', 'u', 't')
-               WHEN trg.oid IS NOT NULL THEN
-                   -- those of foreign keys are told as such, ours go with the migration
-                   NOT trg.tgisinternal AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
-                                                        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                                                        WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
+               -- foreign keys of the table: see below; of partitions: the whole table's is told
+               WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f')
+                                             OR con.conrelid <> front AND (con.contype <> 'f' OR con.conparentid = 0)
+               WHEN trg.oid IS NOT NULL THEN NOT trg.tgisinternal AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass -- else: see below
                WHEN def.oid IS NOT NULL OR pol.oid IS NOT NULL THEN false
                WHEN stx.oid IS NOT NULL THEN stx.stxrelid <> front
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0), p.problem, p.remedy
+    FROM pg_catalog.pg_constraint k
+    CROSS JOIN LATERAL migrate_ext.fk_out_problems(k.oid, front, back) p
+    WHERE k.conrelid = front AND k.contype = 'f' AND k.conparentid = 0
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0), p.problem, p.remedy
+    FROM migrate_ext.triggers_of(front) t
+    CROSS JOIN LATERAL migrate_ext.trigger_problems(t.oid, front, back) p
 
     UNION ALL
     -- what names a column that the other table does not have

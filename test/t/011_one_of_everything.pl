@@ -69,7 +69,7 @@ my %MAKE = (
 	indexes => \&indexes, grants => \&grants, policies => \&policies, comments => \&comments, columns => \&columns,
 	foreign_keys => \&foreign_keys, triggers => \&triggers, rules => \&rules, views => \&views, functions => \&functions,
 	publications => \&publications);
-my @NOT_CARRIED = qw(foreign_keys triggers);
+my @NOT_CARRIED = qw();
 
 sub made
 {
