@@ -227,6 +227,13 @@ SELECT upsert(1), merge(1), merge(3), upsert(3);
 TABLE merged ORDER BY id;
 -- what waited for the swap may not write to the table that is swapped out
 INSERT INTO merged_orig (id) VALUES (10);
+-- but the action of a foreign key of its own may
+CREATE TABLE parent (n integer PRIMARY KEY);
+INSERT INTO parent SELECT generate_series(-9, 9);
+ALTER TABLE merged_orig ADD CONSTRAINT cascades FOREIGN KEY (n) REFERENCES parent ON DELETE CASCADE;
+DELETE FROM parent WHERE n = 9;
+ALTER TABLE merged_orig DROP CONSTRAINT cascades;
+DROP TABLE parent;
 CALL migrate_ext.undo('merged');
 SELECT upsert(1), merge(1), merge(4), upsert(4);
 INSERT INTO merged_new (id) VALUES (10);
