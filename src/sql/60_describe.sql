@@ -335,6 +335,8 @@ AS $$
                'comment', pg_catalog.obj_description(k.oid, 'pg_constraint'))
     FROM pg_catalog.pg_constraint k
     WHERE k.conrelid = relation AND k.contype <> 't'
+      -- a key to the table itself has one to each partition below it
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.oid = k.conparentid AND o.conrelid = relation)
 
     UNION ALL
     SELECT 'incoming_foreign_keys', pg_catalog.format('%s %I', k.conrelid::pg_catalog.regclass, k.conname), pg_catalog.jsonb_build_object(
