@@ -44,23 +44,6 @@ SELECT * FROM pg_temp.errors();
 DROP TRIGGER "User's" ON pre;
 DROP TRIGGER off ON pre;
 DROP FUNCTION pre_trigger();
-GRANT SELECT, INSERT ON pre TO preflight_reader WITH GRANT OPTION;
-GRANT SELECT ON pre TO PUBLIC;
-GRANT UPDATE (v), REFERENCES (id) ON pre TO preflight_reader;
-SELECT * FROM pg_temp.errors();
--- the remedies are what they say
-SELECT remedy FROM pg_temp.errors() \gexec
-SELECT * FROM pg_temp.errors();
--- and what only the new table grants is told
-GRANT TRUNCATE, DELETE ON pre_new TO PUBLIC;
-SELECT severity, object, problem, remedy FROM migrate_ext.preflight('pre') WHERE object LIKE 'priv%';
-REVOKE TRUNCATE, DELETE ON pre_new FROM PUBLIC;
-CREATE POLICY pre_policy ON pre USING (id > 0);
-ALTER TABLE pre ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
-SELECT * FROM pg_temp.errors();
-DROP POLICY pre_policy ON pre;
-SELECT * FROM pg_temp.errors();
-ALTER TABLE pre DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY;
 CREATE PUBLICATION pre_pub FOR TABLE pre (id, v);
 SELECT * FROM pg_temp.errors();
 DROP PUBLICATION pre_pub;
@@ -69,9 +52,6 @@ CREATE PUBLICATION pre_schema FOR TABLES IN SCHEMA public;
 SELECT * FROM pg_temp.errors();
 DROP PUBLICATION pre_all;
 DROP PUBLICATION pre_schema;
-CREATE STATISTICS pre_stat ON k, v FROM pre;
-SELECT * FROM pg_temp.errors();
-DROP STATISTICS pre_stat;
 ALTER TABLE pre ADD CONSTRAINT pre_excl EXCLUDE USING btree (id WITH =);
 SELECT * FROM pg_temp.errors();
 ALTER TABLE pre DROP CONSTRAINT pre_excl;
@@ -94,15 +74,9 @@ ALTER TABLE pre INHERIT ancestor;
 SELECT * FROM pg_temp.errors();
 ALTER TABLE pre NO INHERIT ancestor;
 DROP TABLE ancestor;
-ALTER TABLE pre ADD CONSTRAINT pre_later CHECK (id > 0) NOT VALID;
-SELECT * FROM pg_temp.errors();
-ALTER TABLE pre DROP CONSTRAINT pre_later;
 ALTER TABLE pre CLUSTER ON pre_pkey;
 SELECT * FROM pg_temp.errors();
 ALTER TABLE pre SET WITHOUT CLUSTER;
-ALTER TABLE pre REPLICA IDENTITY FULL;
-SELECT * FROM pg_temp.errors();
-ALTER TABLE pre REPLICA IDENTITY DEFAULT;
 ALTER TABLE pre OWNER TO preflight_owner;
 SELECT * FROM pg_temp.errors();
 ALTER TABLE pre OWNER TO CURRENT_USER;
@@ -122,7 +96,8 @@ DROP TABLE uses_default;
 
 -- finalize refuses with MX003 and names them; what is in nobody's way isn't named
 CREATE VIEW pre_view AS SELECT id, v FROM pre;
-CREATE STATISTICS pre_stat ON k, v FROM pre;
+CREATE RULE pre_rule AS ON DELETE TO pre WHERE OLD.id < 0 DO INSTEAD NOTHING;
+CREATE TABLE holds (id integer, one pre);
 CREATE FUNCTION harmless() RETURNS bigint LANGUAGE sql AS 'SELECT count(*) FROM pre';
 CREATE VIEW on_target AS SELECT count(*) FROM pre_new;
 CREATE SEQUENCE pre_seq OWNED BY pre.k;
@@ -135,7 +110,8 @@ SELECT severity, object, problem FROM migrate_ext.preflight('pre');
 CALL migrate_ext.verify('pre');
 SELECT migrate_ext.swap('pre');
 DROP VIEW pre_view;
-DROP STATISTICS pre_stat;
+DROP RULE pre_rule ON pre;
+DROP TABLE holds;
 CALL migrate_ext.finalize('pre');
 SELECT obj_description('pre'::regclass), pg_get_serial_sequence('pre', 'k');
 SELECT * FROM on_target;
@@ -143,19 +119,16 @@ SELECT * FROM on_target;
 -- the way back looks at the partitioned table
 CREATE VIEW pre_view AS SELECT id, v FROM pre;
 CREATE TRIGGER t AFTER INSERT ON pre FOR EACH ROW EXECUTE FUNCTION suppress_redundant_updates_trigger();
-GRANT DELETE ON pre TO preflight_reader;
+CREATE TABLE holds (id integer, one pre);
 SELECT * FROM pg_temp.errors();
 CALL migrate_ext.undo('pre');
 \echo :LAST_ERROR_SQLSTATE
 DROP VIEW pre_view, on_target;
 DROP TRIGGER t ON pre;
-REVOKE DELETE ON pre FROM preflight_reader;
+DROP TABLE holds;
 CALL migrate_ext.undo('pre');
 
 -- warnings and infos
-ALTER TABLE pre SET (fillfactor = 50);
-SELECT severity, object, problem, remedy FROM migrate_ext.preflight('pre') WHERE object LIKE 'table%';
-ALTER TABLE pre RESET (fillfactor);
 BEGIN;
 UPDATE pre SET v = 'prepared' WHERE id = 1;
 PREPARE TRANSACTION 'preflight';

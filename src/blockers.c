@@ -30,7 +30,8 @@
 /*
  * Holders of locks on the two tables ($1 source, $2 target) in transactions
  * that began before $3 (all of them where it is NULL), one row a transaction
- * with its strongest lock.  Every lock there is conflicts with a swap's.  A prepared
+ * with its strongest lock.  Every lock there is conflicts with a swap's; of the tables
+ * that foreign keys point at, which a swap locks too, those of writers.  A prepared
  * transaction has no process; which one it is, its lock on its own id tells.
  */
 #define HOLDERS                                                                                 \
@@ -43,7 +44,10 @@
 	" LEFT JOIN pg_catalog.pg_locks x ON l.pid IS NULL AND x.pid IS NULL"                       \
 	"  AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction"        \
 	" LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid"              \
-	" WHERE l.locktype = 'relation' AND l.granted AND l.relation IN ($1, $2)"                   \
+	" WHERE l.locktype = 'relation' AND l.granted AND (l.relation IN ($1, $2)"                  \
+	"  OR l.mode NOT IN ('AccessShareLock', 'RowShareLock') AND l.relation IN ("                \
+	"   SELECT k.confrelid FROM pg_catalog.pg_constraint k"                                     \
+	"   WHERE k.contype = 'f' AND k.conrelid IN ($1, $2)))"                                     \
 	" AND l.database = (SELECT oid FROM pg_catalog.pg_database"                                 \
 	"  WHERE datname = pg_catalog.current_database())"                                          \
 	" AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()"                                   \

@@ -8,11 +8,14 @@
  */
 #include "postgres.h"
 
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
 #include "attempt.h"
 #include "carry.h"
 #include "carry_kinds.h"
 #include "run.h"
-#include "utils/timestamp.h"
 
 struct Carried
 {
@@ -78,11 +81,83 @@ carry_prepare_step(Run *run)
 	return STEP_WAIT;
 }
 
+List *
+carry_add_lock(List *locks, Oid relid, LOCKMODE mode)
+{
+	CarryLock *lock;
+	ListCell *lc;
+
+	foreach (lc, locks)
+	{
+		lock = lfirst(lc);
+		if (lock->relid == relid)
+		{
+			lock->mode = Max(lock->mode, mode);
+			return locks;
+		}
+	}
+	lock = palloc(sizeof(CarryLock));
+	lock->relid = relid;
+	lock->mode = mode;
+	return lappend(locks, lock);
+}
+
+static int
+compare_locks(const ListCell *a, const ListCell *b)
+{
+	Oid oid_a = ((CarryLock *) lfirst(a))->relid;
+	Oid oid_b = ((CarryLock *) lfirst(b))->relid;
+
+	return oid_a < oid_b ? -1 : oid_a > oid_b;
+}
+
+List *
+carry_locks(Migration *m, Direction direction)
+{
+	List *locks = NIL;
+	ListCell *lc;
+
+	for (int i = 0; i < lengthof(carriers); i++)
+	{
+		if (carriers[i] == NULL || carriers[i]->locks == NULL)
+			continue;
+		foreach (lc, carriers[i]->locks(m, direction))
+		{
+			CarryLock *lock = lfirst(lc);
+
+			locks = carry_add_lock(locks, lock->relid, lock->mode);
+		}
+	}
+	list_sort(locks, compare_locks);
+	return locks;
+}
+
+/*
+ * A view made while the tables were waited for.  Now that they are locked there
+ * can be no more of them; but to wait here would be to hold up everybody.
+ */
+static void
+lock_new(Migration *m, Direction direction)
+{
+	ListCell *lc;
+
+	foreach (lc, carry_locks(m, direction))
+	{
+		CarryLock *lock = lfirst(lc);
+
+		if (!ConditionalLockRelationOid(lock->relid, lock->mode))
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							errmsg("could not obtain lock on relation \"%s\"",
+								   get_rel_name(lock->relid))));
+	}
+}
+
 Carried *
 carry_collect(Migration *m, Direction direction)
 {
 	Carried *carried = palloc0(sizeof(Carried));
 
+	lock_new(m, direction);
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
 		if (carriers[i] != NULL && carriers[i]->collect != NULL)
@@ -98,5 +173,15 @@ carry_move(Migration *m, Direction direction, Carried *carried)
 	{
 		if (carriers[i] != NULL && carriers[i]->move != NULL)
 			carriers[i]->move(m, direction, carried->of[i]);
+	}
+}
+
+void
+carry_leave(Migration *m, Oid left)
+{
+	for (int i = 0; i < lengthof(carriers); i++)
+	{
+		if (carriers[i] != NULL && carriers[i]->leave != NULL)
+			carriers[i]->leave(m, left);
 	}
 }

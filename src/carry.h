@@ -20,6 +20,8 @@
 #ifndef MIGRATE_EXT_CARRY_H
 #define MIGRATE_EXT_CARRY_H
 
+#include "nodes/pg_list.h"
+#include "storage/lockdefs.h"
 #include "types.h"
 
 typedef struct Carrier
@@ -45,6 +47,21 @@ typedef struct Carrier
 
 	/* After the renames, in the same transaction; or NULL. */
 	void (*move)(Migration *m, Direction direction, void *collected);
+
+	/*
+	 * Other relations that must stand still while this carrier moves what it
+	 * moves, by carry_add_lock(); or NULL.  The swap locks them before the tables,
+	 * because who uses a view locks the view first.
+	 */
+	List *(*locks)(Migration *m, Direction direction);
+
+	/*
+	 * At the end of the migration, under exclusive locks on both tables: undo on
+	 * the one that stays on its own what was made there only for the other's sake.
+	 * That is the original at complete, a target that was given to us at cancel.
+	 * Or NULL.
+	 */
+	void (*leave)(Migration *m, Oid left);
 } Carrier;
 
 extern Oid carry_front(const Migration *m, Direction direction);
@@ -59,9 +76,28 @@ extern bool carry_is_prepared(Migration *m, Direction direction);
  */
 extern StepResult carry_prepare_step(Run *run);
 
-/* Around the renames of the swap. */
+/* Another relation that the swap has to lock. */
+typedef struct CarryLock
+{
+	Oid relid;
+	LOCKMODE mode;
+} CarryLock;
+
+/* The list with one more; the stronger mode where it is there already. */
+extern List *carry_add_lock(List *locks, Oid relid, LOCKMODE mode);
+
+/* All of them, in the order in which they are to be taken: by OID. */
+extern List *carry_locks(Migration *m, Direction direction);
+
+/*
+ * Around the renames of the swap.  carry_collect: 55P03 if one of carry_locks() is
+ * not held by now, because it is new, and can't be had at once.
+ */
 typedef struct Carried Carried;
 extern Carried *carry_collect(Migration *m, Direction direction);
 extern void carry_move(Migration *m, Direction direction, Carried *carried);
+
+/* At the end, for the table that stays on its own; lock waits are bounded. */
+extern void carry_leave(Migration *m, Oid left);
 
 #endif

@@ -534,6 +534,13 @@ catalog_save_analyzed(Migration *m)
 }
 
 void
+catalog_forget_analyzed(Migration *m)
+{
+	save(m, "analyzed_at = NULL", 0, NULL, NULL, NULL);
+	m->analyzed_at = 0;
+}
+
+void
 catalog_save_verified(Migration *m, bool clean)
 {
 	Oid types[] = {BOOLOID};

@@ -74,6 +74,7 @@ extern void catalog_save_tainted(Migration *m);				 /* sets tainted and needs_me
 extern void catalog_save_stable(Migration *m);				 /* stable_xid := this transaction;
 												 * also clears verified_at */
 extern void catalog_save_analyzed(Migration *m);			 /* analyzed_at := now */
+extern void catalog_forget_analyzed(Migration *m);			 /* analyzed_at := 0 */
 extern void catalog_save_verified(Migration *m, bool clean); /* verified_at := now
 																 * or cleared */
 

@@ -197,6 +197,20 @@ statistics_statement(const char *name, LogColumns *columns)
 	return sql.data;
 }
 
+/* See changelog.h. */
+List *
+changelog_create_sql(Migration *m)
+{
+	LogColumns *columns = wanted_columns(m);
+	char *name = sql_qualified("migrate_ext", psprintf("log_" INT64_FORMAT, m->id));
+
+	return list_make3(
+		create_statement(m, name, columns), statistics_statement(name, columns),
+		psprintf("COMMENT ON TABLE %s IS %s", name,
+				 quote_literal_cstr(psprintf("rows of %s changed since its migration began",
+											 sql_qualified(m->schema_name, m->table_name)))));
+}
+
 static bool
 log_fits(Oid log, LogColumns *wanted)
 {
@@ -218,9 +232,9 @@ changelog_create(Migration *m)
 {
 	LogColumns *columns = wanted_columns(m);
 	char *base = psprintf("log_" INT64_FORMAT, m->id);
-	char *name = sql_qualified("migrate_ext", base);
 	Oid schema = get_namespace_oid("migrate_ext", false);
 	Oid log = get_relname_relid(base, schema);
+	ListCell *cell;
 
 	if (OidIsValid(log))
 	{
@@ -232,11 +246,8 @@ changelog_create(Migration *m)
 		}
 		changelog_drop(m);
 	}
-	(void) sql_run("%s", create_statement(m, name, columns));
-	(void) sql_run("%s", statistics_statement(name, columns));
-	(void) sql_run("COMMENT ON TABLE %s IS %s", name,
-				   quote_literal_cstr(psprintf("rows of %s changed since its migration began",
-											   sql_qualified(m->schema_name, m->table_name))));
+	foreach (cell, changelog_create_sql(m))
+		(void) sql_run("%s", (char *) lfirst(cell));
 	m->log = get_relname_relid(base, schema);
 	join_extension(m->log);
 	CommandCounterIncrement();

@@ -44,6 +44,9 @@ extern bool changelog_is_whole(const LogColumns *columns);
  * extension) and set m->log; or empty the one that is there.
  */
 extern void changelog_create(Migration *m);
+
+/* The statements that make it; List of char *.  The caller holds a lock on both tables. */
+extern List *changelog_create_sql(Migration *m);
 extern void changelog_truncate(Migration *m);
 extern void changelog_drop(Migration *m);
 

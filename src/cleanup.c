@@ -27,6 +27,7 @@
 #include "utils/timestamp.h"
 
 #include "attempt.h"
+#include "carry.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -186,7 +187,11 @@ complete_body(Run *run, void *arg)
 	if (request->drop_original)
 		drop_table(m, m->source);
 	else if (table_exists(m->source))
+	{
+		if (table_exists(m->target))
+			carry_leave(m, m->source);
 		tell_original(m, pending);
+	}
 	state_change(m, STATE_COMPLETED, "%s is completed%s",
 				 sql_qualified(m->schema_name, m->table_name),
 				 request->drop_original ? ", the original dropped" : "");
@@ -215,7 +220,11 @@ cancel_body(Run *run, void *arg)
 	if (m->made_target)
 		drop_table(m, m->target);
 	else if (table_exists(m->target))
+	{
+		if (table_exists(m->source))
+			carry_leave(m, m->target);
 		drop_indexes(m);
+	}
 	state_change(m, STATE_CANCELLED, "%s is cancelled%s",
 				 sql_qualified(m->schema_name, m->table_name),
 				 table_exists(m->source) ? ": the table is as it was before" : "");

@@ -394,15 +394,22 @@ index_serves(Relation index, IndexDef *def)
 bool
 index_def_exists(IndexDef *def, Oid relid)
 {
+	return OidIsValid(index_def_serving(def, relid));
+}
+
+Oid
+index_def_serving(IndexDef *def, Oid relid)
+{
 	Relation rel = table_open(relid, AccessShareLock);
-	bool found = false;
+	Oid found = InvalidOid;
 	ListCell *cell;
 
 	foreach (cell, RelationGetIndexList(rel))
 	{
 		Relation index = index_open(lfirst_oid(cell), AccessShareLock);
 
-		found |= index_serves(index, def);
+		if (!OidIsValid(found) && index_serves(index, def))
+			found = lfirst_oid(cell);
 		index_close(index, AccessShareLock);
 	}
 	table_close(rel, NoLock);
@@ -699,16 +706,28 @@ index_def_find(Oid relid, Oid like)
 	return found;
 }
 
-void
-index_def_set_statistics(IndexDef *def, Oid index)
+List *
+index_def_statistics_sql(IndexDef *def, const char *index)
 {
+	List *statements = NIL;
 	ListCell *cell;
 
 	foreach (cell, def->statistics)
 	{
 		ColumnStatistics *one = lfirst(cell);
 
-		(void) sql_run("ALTER INDEX %s ALTER COLUMN %d SET STATISTICS %d", sql_relation(index),
-					   one->column, one->target);
+		statements =
+			lappend(statements, psprintf("ALTER INDEX %s ALTER COLUMN %d SET STATISTICS %d", index,
+										 one->column, one->target));
 	}
+	return statements;
+}
+
+void
+index_def_set_statistics(IndexDef *def, Oid index)
+{
+	ListCell *cell;
+
+	foreach (cell, index_def_statistics_sql(def, sql_relation(index)))
+		(void) sql_run("%s", (char *) lfirst(cell));
 }

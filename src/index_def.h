@@ -51,6 +51,9 @@ extern char *index_def_leaf_name(IndexDef *def, Oid leaf, int64 tie);
  */
 extern bool index_def_exists(IndexDef *def, Oid relid);
 
+/* That index, or InvalidOid. */
+extern Oid index_def_serving(IndexDef *def, Oid relid);
+
 /*
  * The valid index of "relid", attached to none yet, that has the same
  * definition and kind of constraint as "like", an index of another table with
@@ -83,5 +86,8 @@ extern char *index_def_new_name(IndexDef *def, Oid schema);
 
 /* Set the statistics targets of its expressions on an index made of it. */
 extern void index_def_set_statistics(IndexDef *def, Oid index);
+
+/* The statements that do, for an index of this qualified name; List of char *. */
+extern List *index_def_statistics_sql(IndexDef *def, const char *index);
 
 #endif

@@ -43,7 +43,11 @@ PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 #define NOTES_SQL                                                                   \
 	"SELECT severity, object, problem, remedy FROM migrate_ext.preflight_notes($1)" \
 	" UNION ALL SELECT severity, object, problem, remedy"                           \
-	" FROM migrate_ext.preflight_key_notes($1, $2::pg_catalog.jsonb, $3)"
+	" FROM migrate_ext.preflight_key_notes($1, $2::pg_catalog.jsonb, $3)"           \
+	" UNION ALL SELECT severity, object, problem, remedy"                           \
+	" FROM migrate_ext.preflight_resources($1)"                                     \
+	" UNION ALL SELECT severity, object, problem, remedy"                           \
+	" FROM migrate_ext.preflight_reads($1, $3)"
 #define KEY_NOTES_SQL "SELECT severity, object, problem, remedy FROM migrate_ext.preflight_key($1)"
 
 typedef void (*RowFunction)(char **row, void *arg);

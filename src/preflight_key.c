@@ -629,13 +629,14 @@ preflight_key_statements(Migration *m)
 	bool isnull = true;
 	char *sql;
 
+	/* where there are more, those with ON CONFLICT matter most */
 	sql = psprintf("SELECT pg_catalog.array_agg(q.query ORDER BY q.query COLLATE \"C\") FROM"
-				   " (SELECT DISTINCT s.query FROM %s s JOIN pg_catalog.pg_database d"
+				   " (SELECT DISTINCT s.query, s.query OPERATOR(pg_catalog.~*) 'on\\s+conflict'"
+				   " FROM %s s JOIN pg_catalog.pg_database d"
 				   " ON d.oid OPERATOR(pg_catalog.=) s.dbid"
 				   " WHERE d.datname OPERATOR(pg_catalog.=) pg_catalog.current_database()"
-				   " AND s.query OPERATOR(pg_catalog.~*) 'on\\s+conflict'"
 				   " AND pg_catalog.strpos(pg_catalog.lower(s.query), pg_catalog.lower($1))"
-				   " OPERATOR(pg_catalog.>) 0 LIMIT " STATEMENTS_MAX ") q",
+				   " OPERATOR(pg_catalog.>) 0 ORDER BY 2 DESC, 1 LIMIT " STATEMENTS_MAX ") q",
 				   view);
 	if (view != NULL)
 	{

@@ -31,7 +31,7 @@ typedef struct KeyLook
 extern KeyLook *preflight_key_look(Migration *m);
 
 /*
- * Statements with ON CONFLICT on the migration's table, as a text[], that
+ * Statements that name the migration's table, as a text[], that
  * pg_stat_statements shows to the current user; empty where it isn't there.
  */
 extern Datum preflight_key_statements(Migration *m);

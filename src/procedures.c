@@ -27,6 +27,7 @@
 #include "catalog.h"
 #include "errors.h"
 #include "phases.h"
+#include "procedures.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -45,19 +46,6 @@ PG_FUNCTION_INFO_V1(migrate_ext_cancel);
 
 /* After so many looks without a leader, a waiting session asks for one again. */
 #define POLLS_WITHOUT_LEADER 20
-
-/* A procedure under way. */
-typedef struct Call
-{
-	const char *name; /* for messages */
-	Run *run;
-	char *migration;
-	TimestampTz deadline;  /* 0: none */
-	int64 last_event;	   /* told so far */
-	bool leading;		   /* holds the leader's lock */
-	bool key;			   /* the migration is one of kind "key" */
-	MemoryContext context; /* lives as long as the call */
-} Call;
 
 /* ---- begin and end ---- */
 
@@ -79,11 +67,8 @@ deadline_of(FunctionCallInfo fcinfo, int n)
 	return deadline;
 }
 
-/*
- * Open a call: arguments are checked in the CALL's own transaction, which is
- * then ended, so that no snapshot of it is left.
- */
-static void
+/* See procedures.h. */
+void
 call_begin(Call *call, FunctionCallInfo fcinfo, const char *name)
 {
 	Migration *m;
@@ -116,7 +101,7 @@ call_end(Call *call)
 	lease_release(call->run);
 }
 
-static void
+void
 call_finish(Call *call)
 {
 	call_end(call);
@@ -124,11 +109,11 @@ call_finish(Call *call)
 }
 
 /*
- * From PG_CATCH: give back what the call holds, then let the error go on.  The
- * subtransaction that a run works in must be ended here: the main loop, which
- * knows nothing of it, would take it for a transaction block of the user's.
+ * See procedures.h.  The subtransaction that a run works in must be ended here:
+ * the main loop, which knows nothing of it, would take it for a transaction
+ * block of the user's.
  */
-static void
+void
 call_fail(Call *call)
 {
 	ErrorData *error;
@@ -190,12 +175,9 @@ check_deadline(Call *call, Migration *m)
 					errhint("The view migrate_ext.progress tells what it waits for.")));
 }
 
-/*
- * Make the next step ourselves if nobody else leads.  Errors that a worker
- * would note down and try again are the caller's to see.
- */
-static void
-step_or_sleep(Call *call)
+/* See procedures.h. */
+void
+call_step_or_sleep(Call *call)
 {
 	Run *run = call->run;
 	ErrorData *error = NULL;
@@ -254,7 +236,7 @@ wait_until(Call *call, Judge judge, void *arg, bool with_work)
 		if (verdict == REACHED)
 			return;
 		if (with_work)
-			step_or_sleep(call);
+			call_step_or_sleep(call);
 		else
 			run_sleep(run, POLL_MS);
 		MemoryContextReset(run->scratch);

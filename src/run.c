@@ -285,9 +285,9 @@ run_abort(Run *run)
 	MemoryContextSwitchTo(run->scratch);
 }
 
-/* One transaction around body; see run.h. */
-bool
-run_attempt(Run *run, RunBody body, void *arg, ErrorData **error)
+/* One transaction around body, committed if keep and nothing failed. */
+static bool
+attempt(Run *run, RunBody body, void *arg, bool keep, ErrorData **error)
 {
 	volatile bool ok = false;
 
@@ -295,7 +295,8 @@ run_attempt(Run *run, RunBody body, void *arg, ErrorData **error)
 	{
 		run_begin(run);
 		body(run, arg);
-		run_commit(run);
+		if (keep)
+			run_commit(run);
 		ok = true;
 	}
 	PG_CATCH();
@@ -306,11 +307,26 @@ run_attempt(Run *run, RunBody body, void *arg, ErrorData **error)
 		run_abort(run);
 	}
 	PG_END_TRY();
+	if (ok && !keep)
+		run_abort(run);
 
 	/* somebody wants this process to stop, not this attempt to be repeated */
 	if (!ok && (*error)->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		ReThrowError(*error);
 	return ok;
+}
+
+/* See run.h. */
+bool
+run_attempt(Run *run, RunBody body, void *arg, ErrorData **error)
+{
+	return attempt(run, body, arg, true, error);
+}
+
+bool
+run_rolled_back(Run *run, RunBody body, void *arg, ErrorData **error)
+{
+	return attempt(run, body, arg, false, error);
 }
 
 void

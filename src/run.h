@@ -40,6 +40,9 @@ extern void run_abort(Run *run);
 typedef void (*RunBody)(Run *run, void *arg);
 extern bool run_attempt(Run *run, RunBody body, void *arg, ErrorData **error);
 
+/* The same, but rolled back in any case: for a rehearsal. */
+extern bool run_rolled_back(Run *run, RunBody body, void *arg, ErrorData **error);
+
 /*
  * Inside a transaction: become the source's owner, restricted
  * (LOCAL_USERID_CHANGE | RESTRICTED_OPERATION | NOFORCE_RLS), and back.

@@ -225,15 +225,29 @@ gate_reverse(Run *run)
 	return GATE_AGAIN;
 }
 
+/* Reading what names tables locks them. */
+static void
+look_at_carried(Run *run, void *arg)
+{
+	bool *prepared = arg;
+
+	run_limit_lock_waits(run);
+	*prepared = carry_is_prepared(run->m, run->m->state == STATE_SWAPPED ? DIRECTION_REVERSE
+																		 : DIRECTION_FORWARD);
+}
+
 static Gate
 gate_carried(Run *run)
 {
-	bool prepared;
+	ErrorData *error = NULL;
+	bool prepared = false;
 
-	run_begin(run);
-	prepared = carry_is_prepared(run->m, run->m->state == STATE_SWAPPED ? DIRECTION_REVERSE
-																		: DIRECTION_FORWARD);
-	run_commit(run);
+	if (!run_attempt(run, look_at_carried, &prepared, &error))
+	{
+		if (!attempt_is_lock_failure(error))
+			ReThrowError(error);
+		return GATE_SHUT;
+	}
 	if (prepared)
 		return GATE_OPEN;
 	return carry_prepare_step(run) == STEP_WAIT ? GATE_SHUT : GATE_AGAIN;

@@ -32,7 +32,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
 #include "catalog/pg_type.h"
-#include "commands/comment.h"
 #include "commands/tablecmds.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
@@ -113,20 +112,10 @@ exchange_index_names(Migration *m, List *changes)
 			continue;
 		changes =
 			lappend(changes, rename_relation(pair->source,
-											 name_free(pair->def->name, ORIGINAL_SUFFIX, schema)));
+											 swap_catalog_original_name(pair->def->name, schema)));
 		changes = lappend(changes, rename_relation(pair->target, pair->def->name));
 	}
 	return changes;
-}
-
-/* The comment on the table is what people read of it; one that is there stays. */
-static void
-copy_comment(Oid from, Oid to)
-{
-	char *comment = GetComment(from, RelationRelationId, 0);
-
-	if (comment != NULL && GetComment(to, RelationRelationId, 0) == NULL)
-		CreateComments(to, RelationRelationId, 0, comment);
 }
 
 /* ------------------------------------------------------------------------
@@ -191,8 +180,8 @@ column_is_numbered(Oid relid, AttrNumber attnum, bool identity)
  * What there is to move: the source's sequences whose column the target has,
  * too.  A column that a target of the user's own numbers itself is left alone.
  */
-static List *
-movable_sequences(Migration *m)
+List *
+swap_catalog_sequences(const Migration *m)
 {
 	Relation depend = table_open(DependRelationId, AccessShareLock);
 	SysScanDesc scan = scan_dependents(depend, m->source);
@@ -299,6 +288,12 @@ move_sequence(CatalogChange *move, Oid from, AttrNumber from_attnum, Oid to, Att
  * ------------------------------------------------------------------------
  */
 
+char *
+swap_catalog_original_name(const char *name, Oid schema)
+{
+	return name_free(name, ORIGINAL_SUFFIX, schema);
+}
+
 List *
 swap_catalog_forth(Migration *m)
 {
@@ -309,12 +304,11 @@ swap_catalog_forth(Migration *m)
 	ListCell *lc;
 
 	changes =
-		lappend(changes, rename_relation(m->source, name_free(name, ORIGINAL_SUFFIX, schema)));
+		lappend(changes, rename_relation(m->source, swap_catalog_original_name(name, schema)));
 	changes = lappend(changes, rename_relation(m->target, name));
 	changes = exchange_index_names(m, changes);
-	copy_comment(m->source, m->target);
 
-	moves = movable_sequences(m);
+	moves = swap_catalog_sequences(m);
 	foreach (lc, moves)
 	{
 		CatalogChange *move = lfirst(lc);

@@ -31,6 +31,13 @@ typedef struct CatalogChange
  */
 extern List *swap_catalog_forth(Migration *m);
 
+/*
+ * What of it can be told before: the name that the source, or an index of its,
+ * will have; and the sequences that will move, as CatalogChange without names.
+ */
+extern char *swap_catalog_original_name(const char *name, Oid schema);
+extern List *swap_catalog_sequences(const Migration *m);
+
 /* The way back: exactly those changes, the last one first. */
 extern void swap_catalog_back(Migration *m, List *changes);
 

@@ -9,7 +9,8 @@
  * the locks nobody can have anything uncommitted on the tables and nobody can
  * change them, so what the second look finds is final.
  *
- * Locks: the migration's row, the application's table, the other one.  The row
+ * Locks: the migration's row, views and what else uses the tables by a stored
+ * query (carry.h), the application's table, the other one.  The row
  * comes first because it is the one lock that may have to be waited for longer
  * (somebody's open transaction called pause()), and no table may be locked
  * meanwhile.  Who holds a table and wants the row (a drain) ends in a deadlock
@@ -40,9 +41,12 @@
 #include "utils/lsyscache.h"
 
 #include "carry.h"
+#include "carry_statements.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "describe.h"
+#include "errors.h"
 #include "reconcile.h"
 #include "reverse.h"
 #include "run.h"
@@ -55,9 +59,6 @@
 #include "swap_transaction.h"
 #include "sync.h"
 #include "sync_trigger.h"
-
-/* The event that keeps what was renamed and moved, for the way back. */
-#define EVENT_RENAMED "renamed"
 
 MigrationState
 swap_from(Direction direction)
@@ -181,9 +182,24 @@ lock_row(Migration *m, Direction direction)
 	*m = *now;
 }
 
+/* Wait for a lock no longer than until lock_timeout_ms after the first was asked for. */
+static void
+lock_within(Oid relid, LOCKMODE mode, const SwapTimes *times, int timeout)
+{
+	instr_time now;
+	char rest[32];
+
+	INSTR_TIME_SET_CURRENT(now);
+	snprintf(rest, sizeof(rest), "%d",
+			 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
+	(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
+							 0, false);
+	LockRelationOid(relid, mode);
+}
+
 /*
- * Both tables, and both waits within one lock_timeout_ms.  What this very
- * session does with them must be over as well.
+ * What is used by way of the table, then both tables, and all waits within one
+ * lock_timeout_ms.  What this very session does with them must be over as well.
  */
 static void
 lock_tables(Migration *m, Direction direction, SwapTimes *times)
@@ -191,22 +207,20 @@ lock_tables(Migration *m, Direction direction, SwapTimes *times)
 	bool swapped = direction == DIRECTION_REVERSE;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	Oid tables[] = {swapped ? m->target : m->source, swapped ? m->source : m->target};
+	List *others = carry_locks(m, direction);
+	ListCell *lc;
 	int i;
 
 	INSTR_TIME_SET_CURRENT(times->asked_at);
 	times->asked = true;
-	for (i = 0; i < lengthof(tables); i++)
+	foreach (lc, others)
 	{
-		instr_time now;
-		char rest[32];
+		CarryLock *lock = lfirst(lc);
 
-		INSTR_TIME_SET_CURRENT(now);
-		snprintf(rest, sizeof(rest), "%d",
-				 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
-		(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
-		LockRelationOid(tables[i], AccessExclusiveLock);
+		lock_within(lock->relid, lock->mode, times, timeout);
 	}
+	for (i = 0; i < lengthof(tables); i++)
+		lock_within(tables[i], AccessExclusiveLock, times, timeout);
 	INSTR_TIME_SET_CURRENT(times->granted_at);
 	times->granted = true;
 
@@ -266,12 +280,27 @@ swap_back(Migration *m, List *changes)
 				 sql_qualified(m->schema_name, m->table_name));
 }
 
+/* All that changes.  changes: of the last swap, for the way back. */
+static void
+exchange(Migration *m, Direction direction, List *changes)
+{
+	Carried *carried = carry_collect(m, direction);
+
+	if (direction == DIRECTION_FORWARD)
+		swap_forth(m);
+	else
+		swap_back(m, changes);
+	carry_move(m, direction, carried);
+
+	/* each direction is verified anew: the roles of the tables have changed */
+	catalog_save_verified(m, false);
+}
+
 void
 swap_perform(Migration *m, Direction direction, const SwapRequest *request, SwapTimes *times)
 {
 	StringInfoData missing;
 	List *changes = NIL;
-	Carried *carried;
 
 	initStringInfo(&missing);
 	sync_release();
@@ -293,16 +322,109 @@ swap_perform(Migration *m, Direction direction, const SwapRequest *request, Swap
 		swap_add(m->id, direction == DIRECTION_FORWARD ? "finalize" : "undo", request->attempts + 1,
 				 request->wait_ms + swap_elapsed_ms(times->asked_at, times->granted_at),
 				 request->blocked_by);
-	carried = carry_collect(m, direction);
-	if (direction == DIRECTION_FORWARD)
-		swap_forth(m);
-	else
-		swap_back(m, changes);
-	carry_move(m, direction, carried);
-
-	/* each direction is verified anew: the roles of the tables have changed */
-	catalog_save_verified(m, false);
+	exchange(m, direction, changes);
 	ME_DEBUG_POINT("swap_before_commit");
+}
+
+/* ------------------------------------------------------------------------
+ * The rehearsal
+ * ------------------------------------------------------------------------
+ */
+
+/* What only a person can mend, and no waiting: as finalize and undo tell it. */
+static void
+check_hopeless(Migration *m, Direction direction)
+{
+	char *text = NULL;
+	int problems;
+	int64 failed;
+
+	guard_check(m);
+	problems = preflight_errors(m, &text);
+	if (problems > 0)
+		ereport(ERROR, (errcode(ERRCODE_MIGRATION_PREFLIGHT),
+						errmsg("%s would be refused: %d thing%s in the way",
+							   direction == DIRECTION_FORWARD ? "finalize" : "undo", problems,
+							   problems == 1 ? " stands" : "s stand"),
+						errdetail("%s", text),
+						errhint("SELECT * FROM migrate_ext.preflight(%s) tells what to do.",
+								quote_literal_cstr(m->name))));
+	failed = failed_row_due(m);
+	if (failed > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_FAILED_ROWS),
+				 errmsg("%s would be refused: " INT64_FORMAT " row%s could not be carried over",
+						direction == DIRECTION_FORWARD ? "finalize" : "undo", failed,
+						failed == 1 ? "" : "s"),
+				 errhint("See migrate_ext.failed_rows.")));
+	if (m->tainted)
+		ereport(ERROR,
+				(errcode(ERRCODE_MIGRATION_NOT_VERIFIED),
+				 errmsg("the sync trigger was tampered with, and the tables have not been "
+						"verified since"),
+				 errhint("CALL migrate_ext.verify(%s) first.", quote_literal_cstr(m->name))));
+}
+
+/* Milliseconds since then, and the clock is set anew. */
+static double
+lap(instr_time *since)
+{
+	instr_time now;
+	double ms;
+
+	INSTR_TIME_SET_CURRENT(now);
+	ms = swap_elapsed_ms(*since, now);
+	*since = now;
+	return ms;
+}
+
+void
+swap_rehearse(Migration *m, SwapTimes *times, SwapRehearsal *rehearsal)
+{
+	/* comparing and waiting for snapshots come before the locks: they can't be rehearsed here */
+	SwapRequest request = {.ignore_old_snapshots = true};
+	Direction forth = m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	Direction back = forth == DIRECTION_FORWARD ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	StringInfoData missing;
+	List *changes = NIL;
+	Jsonb *before;
+	instr_time clock;
+
+	initStringInfo(&missing);
+	sync_release();
+	limit_lock_waits(m);
+	lock_row(m, forth);
+	check_hopeless(m, forth);
+	check_stable(m, forth, &request, &missing);
+	check_volatile(m, forth, &request, &missing);
+	report_missing(m, forth, &missing);
+	if (forth == DIRECTION_REVERSE)
+		changes = changes_of_last_swap(m);
+	/* both, so that nothing has to be read or planned for the first time under the locks */
+	(void) describe_relation(carry_back(m, forth));
+	before = describe_relation(carry_front(m, forth));
+
+	lock_tables(m, forth, times);
+	ME_DEBUG_POINT("rehearsal_locked");
+	clock = times->granted_at;
+	check_hopeless(m, forth);
+	check_volatile(m, forth, &request, &missing);
+	report_missing(m, forth, &missing);
+	exchange(m, forth, changes);
+	CommandCounterIncrement();
+	rehearsal->forth_ms = lap(&clock);
+	rehearsal->swapped = describe_differences(before, describe_relation(carry_front(m, back)));
+	ME_DEBUG_POINT("rehearsal_swapped");
+	(void) lap(&clock);
+
+	check_hopeless(m, back);
+	rehearsal->both_ways = back == DIRECTION_FORWARD || reverse_is_possible(m);
+	if (!rehearsal->both_ways)
+		return;
+	exchange(m, back, back == DIRECTION_REVERSE ? changes_of_last_swap(m) : NIL);
+	CommandCounterIncrement();
+	rehearsal->back_ms = lap(&clock);
+	rehearsal->returned = describe_differences(before, describe_relation(carry_front(m, forth)));
 }
 
 /*

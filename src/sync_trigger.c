@@ -41,6 +41,7 @@
 #include "reverse.h"
 #include "run.h"
 #include "sqlgen.h"
+#include "straggler.h"
 #include "sync_trigger.h"
 
 /* What a row of pg_trigger says. */
@@ -160,41 +161,57 @@ depend_on_tables(Migration *m, const char *name)
 }
 
 /* See sync_trigger.h. */
+List *
+sync_trigger_set_sql(const Migration *m, SyncMode mode)
+{
+	char *source = sql_relation(m->source);
+
+	return list_make3(psprintf("CREATE OR REPLACE TRIGGER \"" SYNC_TRIGGER_NAME "\""
+							   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
+							   " EXECUTE FUNCTION migrate_ext.%s('" INT64_FORMAT "')",
+							   source, mode_function(mode), m->id),
+					  psprintf("CREATE OR REPLACE TRIGGER \"" TRUNCATE_TRIGGER_NAME "\""
+							   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
+							   " EXECUTE FUNCTION migrate_ext.sync_truncate('" INT64_FORMAT "')",
+							   source, m->id),
+					  sync_trigger_flip_sql(source, DIRECTION_FORWARD));
+}
+
+/* See sync_trigger.h. */
 void
 sync_trigger_set(Migration *m, SyncMode mode)
 {
 	Relation rel = table_open(m->source, ShareRowExclusiveLock);
-	char *source = sql_relation(m->source);
+	List *statements = sync_trigger_set_sql(m, mode);
 
 	/* a statement of our own session may be in the middle of its rows */
 	CheckTableNotInUse(rel, "CREATE TRIGGER");
 	table_close(rel, NoLock);
 
-	(void) sql_run("CREATE OR REPLACE TRIGGER \"" SYNC_TRIGGER_NAME "\""
-				   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
-				   " EXECUTE FUNCTION migrate_ext.%s('" INT64_FORMAT "')",
-				   source, mode_function(mode), m->id);
-	(void) sql_run("CREATE OR REPLACE TRIGGER \"" TRUNCATE_TRIGGER_NAME "\""
-				   " AFTER TRUNCATE ON %s FOR EACH STATEMENT"
-				   " EXECUTE FUNCTION migrate_ext.sync_truncate('" INT64_FORMAT "')",
-				   source, m->id);
+	(void) sql_run("%s", (char *) linitial(statements));
+	(void) sql_run("%s", (char *) lsecond(statements));
 	depend_on_tables(m, SYNC_TRIGGER_NAME);
 	depend_on_tables(m, TRUNCATE_TRIGGER_NAME);
-	(void) sql_run("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" SYNC_TRIGGER_NAME "\","
-				   " ENABLE ALWAYS TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"",
-				   source);
+	(void) sql_run("%s", (char *) lthird(statements));
 	save_trigger(m);
+}
+
+/* See sync_trigger.h. */
+char *
+sync_trigger_flip_sql(const char *source, Direction direction)
+{
+	const char *what = direction == DIRECTION_FORWARD ? "ENABLE ALWAYS" : "DISABLE";
+
+	return psprintf("ALTER TABLE ONLY %s %s TRIGGER \"" SYNC_TRIGGER_NAME "\","
+					" %s TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"",
+					source, what, what);
 }
 
 /* See sync_trigger.h. */
 void
 sync_trigger_flip(Migration *m, Direction direction)
 {
-	const char *what = direction == DIRECTION_FORWARD ? "ENABLE ALWAYS" : "DISABLE";
-
-	(void) sql_run("ALTER TABLE ONLY %s %s TRIGGER \"" SYNC_TRIGGER_NAME "\","
-				   " %s TRIGGER \"" TRUNCATE_TRIGGER_NAME "\"",
-				   sql_relation(m->source), what, what);
+	(void) sql_run("%s", sync_trigger_flip_sql(sql_relation(m->source), direction));
 	save_trigger(m);
 }
 
@@ -249,19 +266,49 @@ relation_owner(Oid relid)
 	return owner;
 }
 
-static void
-make_truncate_trigger(Migration *m, Oid relid)
+/* See sync_trigger.h. */
+List *
+sync_trigger_reverse_sql(const Migration *m)
+{
+	char *table = sql_relation(m->target);
+
+	return list_make2(
+		psprintf("CREATE OR REPLACE TRIGGER \"" REVERSE_TRIGGER_NAME "\""
+				 " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
+				 " EXECUTE FUNCTION migrate_ext.sync_reverse('" INT64_FORMAT "')",
+				 table, m->id),
+		psprintf("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"", table));
+}
+
+/* See sync_trigger.h. */
+List *
+sync_trigger_reverse_truncate_sql(const Migration *m, Oid relid)
 {
 	char *table = sql_relation(relid);
 
-	if (is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
-		return;
-	(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\""
-				   " BEFORE TRUNCATE ON %s FOR EACH STATEMENT"
-				   " EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('" INT64_FORMAT "')",
-				   table, m->id);
-	(void) sql_run(
-		"ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\"", table);
+	return list_make2(
+		psprintf("CREATE OR REPLACE TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\""
+				 " BEFORE TRUNCATE ON %s FOR EACH STATEMENT"
+				 " EXECUTE FUNCTION migrate_ext.sync_reverse_truncate('" INT64_FORMAT "')",
+				 table, m->id),
+		psprintf("ALTER TABLE ONLY %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRUNCATE_TRIGGER_NAME "\"",
+				 table));
+}
+
+static void
+run_all(List *statements)
+{
+	ListCell *cell;
+
+	foreach (cell, statements)
+		(void) sql_run("%s", (char *) lfirst(cell));
+}
+
+static void
+make_truncate_trigger(Migration *m, Oid relid)
+{
+	if (!is_in_place(relid, REVERSE_TRUNCATE_TRIGGER_NAME, m->id))
+		run_all(sync_trigger_reverse_truncate_sql(m, relid));
 }
 
 /*
@@ -271,7 +318,6 @@ make_truncate_trigger(Migration *m, Oid relid)
 void
 sync_trigger_prepare_reverse(Migration *m)
 {
-	char *table = sql_relation(m->target);
 	List *leaves = relinfo_leaves(m->target);
 	bool complete = is_in_place(m->target, REVERSE_TRIGGER_NAME, m->id);
 	ListCell *cell;
@@ -287,11 +333,7 @@ sync_trigger_prepare_reverse(Migration *m)
 		 * as the owner, who may do all this himself.
 		 */
 		user_switch_owner(&user, relation_owner(m->target));
-		(void) sql_run("CREATE OR REPLACE TRIGGER \"" REVERSE_TRIGGER_NAME "\""
-					   " AFTER INSERT OR UPDATE OR DELETE ON %s FOR EACH ROW"
-					   " EXECUTE FUNCTION migrate_ext.sync_reverse('" INT64_FORMAT "')",
-					   table, m->id);
-		(void) sql_run("ALTER TABLE %s ENABLE ALWAYS TRIGGER \"" REVERSE_TRIGGER_NAME "\"", table);
+		run_all(sync_trigger_reverse_sql(m));
 		user_switch_back(&user);
 	}
 	make_truncate_trigger(m, m->target);
@@ -395,10 +437,12 @@ sync_trigger_drop(Migration *m)
 
 	drop_trigger(m->source, SYNC_TRIGGER_NAME);
 	drop_trigger(m->source, TRUNCATE_TRIGGER_NAME);
+	drop_trigger(m->source, STRAGGLER_TRIGGER_NAME);
 	if (OidIsValid(m->target) && get_rel_name(m->target) != NULL)
 	{
 		drop_trigger(m->target, REVERSE_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
+		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		leaves = relinfo_leaves(m->target);
 	}
 	foreach (cell, leaves)

@@ -19,6 +19,7 @@
 #ifndef MIGRATE_EXT_SYNC_TRIGGER_H
 #define MIGRATE_EXT_SYNC_TRIGGER_H
 
+#include "nodes/pg_list.h"
 #include "types.h"
 #include "utils/relcache.h"
 
@@ -60,5 +61,16 @@ extern TransactionId sync_trigger_reverse_xmin(Oid relid);
 
 /* Drop all of them that are there.  Caller holds AccessExclusiveLock, or gets it. */
 extern void sync_trigger_drop(Migration *m);
+
+/*
+ * The statements that do this, in order; List of char *.  For those who tell
+ * before what will be done (plan.c), and for the functions above: row trigger,
+ * TRUNCATE trigger and their enabling; the source by its name, as the swap has
+ * given it another one; the reverse row trigger; and the other of one table.
+ */
+extern List *sync_trigger_set_sql(const Migration *m, SyncMode mode);
+extern char *sync_trigger_flip_sql(const char *source, Direction direction);
+extern List *sync_trigger_reverse_sql(const Migration *m);
+extern List *sync_trigger_reverse_truncate_sql(const Migration *m, Oid relid);
 
 #endif

@@ -9,12 +9,14 @@
  * and indexed after that; till then its replica identity is FULL, so that a
  * publication of all tables doesn't forbid to write it.  Nor has it an identity
  * column: identity moves at the swap, till then the column is NOT NULL and gets
- * its values from the source.
+ * its values from the source.  Nobody but the owner has privileges: default
+ * privileges would let others read rows past those of the source, and past its
+ * row-level security.
  *
  * CHECK constraints are added one by one rather than by LIKE ... INCLUDING
- * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, although the rows to
- * come may break them, and the planner would believe it; and it fails on NO
- * INHERIT, which a partitioned table can't have.
+ * CONSTRAINTS.  LIKE makes those that are NOT VALID valid, and fails on NO INHERIT,
+ * which a partitioned table can't have.  Those that are NOT VALID come when the
+ * rows are there (carry_properties.c): they may break them.
  *
  *-------------------------------------------------------------------------
  */
@@ -74,19 +76,19 @@ storage_clause(Relation rel)
 }
 
 /*
- * ALTER TABLE target ADD CONSTRAINT name CHECK (expression), ... [NOT VALID]
+ * ALTER TABLE target ADD CONSTRAINT name CHECK (expression), ...
  */
 static void
-add_checks(Oid source, Oid target, bool valid)
+add_checks(Oid source, Oid target)
 {
 	char *actions;
 
 	actions = sql_text("SELECT pg_catalog.string_agg(pg_catalog.format("
-					   "'ADD CONSTRAINT %%I CHECK (%%s)%s', conname,"
+					   "'ADD CONSTRAINT %%I CHECK (%%s)', conname,"
 					   " pg_catalog.pg_get_expr(conbin, conrelid)), ', ' ORDER BY conname)"
 					   " FROM pg_catalog.pg_constraint"
-					   " WHERE conrelid = %u AND contype = 'c' AND convalidated = %s",
-					   valid ? "" : " NOT VALID", source, valid ? "true" : "false");
+					   " WHERE conrelid = %u AND contype = 'c' AND convalidated",
+					   source);
 	if (actions != NULL)
 		sql_run("ALTER TABLE %s %s", sql_relation(target), actions);
 }
@@ -102,10 +104,26 @@ add_check_comments(Oid source, Oid target)
 		" c.conname, %s, d.description), '; ')"
 		" FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_description d ON d.objoid = c.oid"
 		"  AND d.classoid = 'pg_catalog.pg_constraint'::pg_catalog.regclass"
-		" WHERE c.conrelid = %u AND c.contype = 'c'",
+		" WHERE c.conrelid = %u AND c.contype = 'c' AND c.convalidated",
 		quote_literal_cstr(sql_relation(target)), source);
 	if (comments != NULL)
 		sql_run("%s", comments);
+}
+
+/* REVOKE ALL ON table FROM whoever got some by default. */
+static void
+keep_to_owner(const char *table)
+{
+	char *grantees;
+
+	grantees =
+		sql_text("SELECT pg_catalog.string_agg(DISTINCT CASE WHEN a.grantee = 0 THEN 'PUBLIC'"
+				 " ELSE a.grantee::pg_catalog.regrole::pg_catalog.text END, ', ')"
+				 " FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a"
+				 " WHERE c.oid = %s::pg_catalog.regclass AND a.grantee <> c.relowner",
+				 quote_literal_cstr(table));
+	if (grantees != NULL)
+		sql_run("REVOKE ALL ON %s FROM %s", table, grantees);
 }
 
 /* ------------------------------------------------------------------------
@@ -148,7 +166,8 @@ target_table_create(Oid source, const char *strategy, const char *key)
 	target = get_relname_relid(name, schema);
 	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL, REPLICA IDENTITY FULL",
 			sql_relation(target), quote_identifier(key));
-	add_checks(source, target, true);
+	keep_to_owner(sql_relation(target));
+	add_checks(source, target);
 	table_close(rel, NoLock);
 	return target;
 }
@@ -170,10 +189,9 @@ target_table_add_partitions(Oid source, Oid target, List *partitions)
 		sql_run("CREATE TABLE %s PARTITION OF %s %s%s", sql_qualified(schema, partition->name),
 				parent, partition->bound, storage);
 		sql_run("ALTER TABLE %s REPLICA IDENTITY FULL", sql_qualified(schema, partition->name));
+		keep_to_owner(sql_qualified(schema, partition->name));
 	}
 
-	/* a partition made after them would have them as valid ones */
-	add_checks(source, target, false);
 	add_check_comments(source, target);
 	table_close(rel, NoLock);
 }
@@ -217,8 +235,9 @@ target_table_attach(Oid source, Oid target, const char *name, const char *bound)
 	char *parent = sql_relation(target);
 
 	sql_run("CREATE TABLE %s (LIKE %s INCLUDING DEFAULTS INCLUDING CONSTRAINTS INCLUDING GENERATED"
-			" INCLUDING STORAGE INCLUDING COMPRESSION)%s%s",
+			" INCLUDING STORAGE INCLUDING COMPRESSION INCLUDING STATISTICS)%s%s",
 			qualified, parent, storage_clause(rel), tablespace_clause(rel));
+	keep_to_owner(qualified);
 	sql_run("ALTER TABLE %s ATTACH PARTITION %s %s", parent, qualified, bound);
 	partition = get_relname_relid(name, schema);
 	copy_replica_identity(target, partition);

@@ -27,6 +27,12 @@ CREATE FUNCTION migrate_ext.sync_reverse_truncate() RETURNS trigger
 COMMENT ON FUNCTION migrate_ext.sync_reverse_truncate() IS
     'sync trigger after the swap: TRUNCATE of the target or of a partition';
 
+CREATE FUNCTION migrate_ext.refuse_straggler() RETURNS trigger
+    LANGUAGE c AS 'MODULE_PATHNAME', 'migrate_ext_refuse_straggler';
+REVOKE ALL ON FUNCTION migrate_ext.refuse_straggler() FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.refuse_straggler() IS
+    'trigger on the table that is not in use: refuses statements that waited for a swap';
+
 GRANT EXECUTE ON FUNCTION migrate_ext.sync_log(), migrate_ext.sync_write_through(),
     migrate_ext.sync_reverse(), migrate_ext.sync_truncate(), migrate_ext.sync_reverse_truncate()
     TO PUBLIC;

@@ -9,6 +9,12 @@
 -- listed, so that an object of a kind nobody thought of stops the swap instead
 -- of being left behind.
 
+CREATE FUNCTION migrate_ext.carry_problem(class oid, object oid, refclass oid, front oid, back oid) RETURNS text
+    LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_carry_problem';
+REVOKE ALL ON FUNCTION migrate_ext.carry_problem(oid, oid, oid, oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_problem(oid, oid, oid, oid, oid) IS
+    'internal: why an object that names the table can not follow it at a swap';
+
 CREATE FUNCTION migrate_ext.preflight_errors(front oid, back oid)
 RETURNS TABLE (object text, problem text, remedy text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -17,13 +23,9 @@ AS $$
     SELECT CASE WHEN rule.ev_class <> front
                 THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, rule.ev_class, 0)
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
-           CASE WHEN rule.ev_class <> front THEN 'reads the table, and would go on reading it when it is swapped out'
-                WHEN con.contype = 'f' AND con.conrelid = front THEN 'would stay with the table that is swapped out'
+           CASE WHEN carry.problem IS NOT NULL THEN carry.problem
                 WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
-                WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass THEN 'uses the row type of the table, which belongs to the table that is swapped out'
-                WHEN d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass THEN 'uses the table in its body, and would go on using it when it is swapped out'
-                WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass THEN 'would go on publishing the table that is swapped out'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
            CASE WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
@@ -46,58 +48,74 @@ AS $$
     LEFT JOIN pg_catalog.pg_rewrite rule ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND rule.oid = d.objid
     LEFT JOIN pg_catalog.pg_attrdef def ON d.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND def.oid = d.objid
     LEFT JOIN pg_catalog.pg_type typ ON d.classid = 'pg_catalog.pg_type'::pg_catalog.regclass AND typ.oid = d.objid
+    LEFT JOIN pg_catalog.pg_policy pol ON d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND pol.oid = d.objid
+    -- what names the table or its row type follows it: '' if it does, NULL if it is no such thing
+    CROSS JOIN LATERAL (SELECT CASE WHEN d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass OR rule.oid IS NOT NULL
+                                         OR d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass OR pol.polrelid <> front
+                                         OR def.adrelid <> front
+                                         OR d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass OR con.contype = 'c' AND con.conrelid <> front
+                                    THEN COALESCE(migrate_ext.carry_problem(d.classid, d.objid, d.refclassid, front, back), '') END) carry (problem)
+    LEFT JOIN pg_catalog.pg_statistic_ext stx ON d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND stx.oid = d.objid
     WHERE CASE WHEN rel.oid = front THEN false -- a partition key's column belongs to its table
+               WHEN carry.problem IS NOT NULL THEN carry.problem <> ''
                WHEN rel.oid IS NOT NULL AND d.objsubid = 0 THEN
                    -- its TOAST table, sequences, indexes and partitions
                    NOT (rel.relkind IN ('t', 'S')
                         OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = rel.oid AND i.indrelid = front)
                         OR rel.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i
                                                           WHERE i.inhrelid = rel.oid AND i.inhparent = front))
-               WHEN con.oid IS NOT NULL THEN con.conrelid <> front OR con.contype NOT IN ('c', 'p', 'u', 't')
-               WHEN trg.oid IS NOT NULL THEN
-                   -- those of foreign keys are told as such, ours go with the migration
-                   NOT trg.tgisinternal AND NOT EXISTS (SELECT FROM pg_catalog.pg_proc p
-                                                        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
-                                                        WHERE p.oid = trg.tgfoid AND n.nspname = 'migrate_ext')
-               WHEN def.oid IS NOT NULL THEN def.adrelid <> front
+               -- foreign keys of the table: see below; of partitions: the whole table's is told
+               WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f')
+                                             OR con.conrelid <> front AND (con.contype <> 'f' OR con.conparentid = 0)
+               WHEN trg.oid IS NOT NULL THEN NOT trg.tgisinternal AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass -- else: see below
+               WHEN def.oid IS NOT NULL OR pol.oid IS NOT NULL THEN false
+               WHEN stx.oid IS NOT NULL THEN stx.stxrelid <> front
                WHEN typ.oid IS NOT NULL THEN NOT (typ.typrelid = front AND typ.typtype = 'c' OR typ.typcategory = 'A')
                ELSE true END
 
     UNION ALL
-    -- privileges that the other table does not have
-    SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
-               || ' on ' || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s%s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type), back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
-                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
-    FROM (SELECT a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-          WHERE c.oid = front AND a.grantee <> c.relowner
-          EXCEPT
-          SELECT a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_class c, pg_catalog.aclexplode(c.relacl) a
-          WHERE c.oid = back) g
-    GROUP BY g.grantee, g.is_grantable
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0), p.problem, p.remedy
+    FROM pg_catalog.pg_constraint k
+    CROSS JOIN LATERAL migrate_ext.fk_out_problems(k.oid, front, back) p
+    WHERE k.conrelid = front AND k.contype = 'f' AND k.conparentid = 0
 
     UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0), p.problem, p.remedy
+    FROM migrate_ext.triggers_of(front) t
+    CROSS JOIN LATERAL migrate_ext.trigger_problems(t.oid, front, back) p
+
+    UNION ALL
+    -- what names a column that the other table does not have
     SELECT 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
                || ' on column ' || pg_catalog.quote_ident(g.attname) || ' of '
                || pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, 0),
-           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out',
-           pg_catalog.format('GRANT %s ON %s TO %s%s',
+           pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' would stay with the table that is swapped out: '
+               || back::pg_catalog.regclass || ' has no such column',
+           pg_catalog.format('REVOKE %s ON %s FROM %s',
                              pg_catalog.string_agg(pg_catalog.format('%s (%I)', g.privilege_type, g.attname), ', '),
-                             back::pg_catalog.regclass,
-                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END,
-                             CASE WHEN g.is_grantable THEN ' WITH GRANT OPTION' END)
-    FROM (SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
+                             front::pg_catalog.regclass,
+                             CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
+    FROM (SELECT att.attname, a.grantee, a.privilege_type
           FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
           WHERE att.attrelid = front AND att.attnum > 0 AND NOT att.attisdropped
-          EXCEPT
-          SELECT att.attname, a.grantee, a.privilege_type, a.is_grantable
-          FROM pg_catalog.pg_attribute att, pg_catalog.aclexplode(att.attacl) a
-          WHERE att.attrelid = back AND att.attnum > 0 AND NOT att.attisdropped) g
-    GROUP BY g.grantee, g.attname, g.is_grantable
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                            WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)) g
+    GROUP BY g.grantee, g.attname
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object(d.classid, d.objid, 0),
+           'uses ' || pg_catalog.string_agg(DISTINCT pg_catalog.quote_ident(att.attname), ', ') || ', which '
+               || back::pg_catalog.regclass || ' does not have',
+           'drop it before the swap, or give that table the column'
+    FROM pg_catalog.pg_depend d
+    JOIN pg_catalog.pg_attribute att ON att.attrelid = front AND att.attnum = d.refobjsubid
+    WHERE d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front AND d.refobjsubid > 0
+      AND (d.classid = 'pg_catalog.pg_policy'::pg_catalog.regclass
+           AND EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.oid = d.objid AND p.polrelid = front)
+           OR d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                      WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)
+    GROUP BY d.classid, d.objid
 
     UNION ALL
     -- what stands in the table's own row
@@ -105,9 +123,9 @@ AS $$
     FROM pg_catalog.pg_class f
     JOIN pg_catalog.pg_class b ON b.oid = back
     CROSS JOIN LATERAL (VALUES
-        (f.relrowsecurity OR f.relforcerowsecurity, 'has row-level security',
-         pg_catalog.format('ALTER TABLE %s DISABLE ROW LEVEL SECURITY, NO FORCE ROW LEVEL SECURITY', front::pg_catalog.regclass)),
-        (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident,
+        (f.relkind = 'r' AND f.relreplident <> 'd' AND b.relreplident <> f.relreplident
+         AND (f.relreplident = 'i' AND migrate_ext.replica_index(front, back) IS NULL
+              OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = front AND m.target = back AND NOT m.made_target)),
          'has a replica identity that the partitioned table does not have',
          pg_catalog.format('ALTER TABLE %s REPLICA IDENTITY ..., and each of its partitions', back::pg_catalog.regclass)),
         (f.relowner <> b.relowner, 'has another owner than ' || back::pg_catalog.regclass::text,
@@ -134,26 +152,43 @@ AS $$
     WHERE f.oid = front
 
     UNION ALL
-    SELECT 'subscription ' || pg_catalog.quote_ident(s.subname),
-           'writes into the table, and would go on writing into it when it is swapped out',
-           'drop the subscription before the swap'
-    FROM pg_catalog.pg_subscription_rel sr
-    JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
-    WHERE sr.srrelid = front
+    -- by their own names subscribers don't know the partitions
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname), 'would publish the partitions by their own names',
+           pg_catalog.format('ALTER PUBLICATION %I SET (publish_via_partition_root = true)', p.pubname)
+    FROM pg_catalog.pg_publication_rel pr
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid AND NOT p.pubviaroot
+    JOIN pg_catalog.pg_class b ON b.oid = back AND b.relkind = 'p'
+    WHERE pr.prrelid = front
 
     UNION ALL
-    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
-           'is not valid: rows that break it can not be carried over',
-           pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I, or drop it', front::pg_catalog.regclass, k.conname)
-    FROM pg_catalog.pg_constraint k
-    WHERE k.conrelid = front AND k.contype = 'c' AND NOT k.convalidated
+    SELECT 'publication ' || pg_catalog.quote_ident(p.pubname), 'publishes ' || back::pg_catalog.regclass || ' as well',
+           pg_catalog.format('ALTER PUBLICATION %I DROP TABLE %s', p.pubname, back::pg_catalog.regclass)
+    FROM pg_catalog.pg_publication_rel pr
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+    JOIN pg_catalog.pg_publication_rel other ON other.prpubid = pr.prpubid AND other.prrelid = back
+    WHERE pr.prrelid = front
+
+    UNION ALL
+    SELECT 'subscription ' || pg_catalog.quote_ident(s.subname), x.problem, x.remedy
+    FROM pg_catalog.pg_subscription_rel sr
+    JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
+    CROSS JOIN LATERAL (VALUES
+        (sr.srsubstate <> 'r', 'has not copied the table yet', 'wait until pg_subscription_rel.srsubstate is r'),
+        (EXISTS (SELECT FROM pg_catalog.pg_subscription_rel other WHERE other.srsubid = sr.srsubid AND other.srrelid = back),
+         'writes into ' || back::pg_catalog.regclass || ' as well',
+         'take that table out of the publication, and refresh the subscription')
+    ) x (present, problem, remedy)
+    WHERE sr.srrelid = front AND x.present
 
     UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, l.objsubid),
-           'has a security label of provider ' || l.provider,
-           'remove the label before the swap, and set it again afterwards'
+           'has a security label of provider ' || l.provider || ', and ' || back::pg_catalog.regclass || ' does not have the column',
+           'remove the label, or give that table the column'
     FROM pg_catalog.pg_seclabel l
-    WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid = front
+    JOIN pg_catalog.pg_attribute att ON att.attrelid = front AND att.attnum = l.objsubid
+    WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid = front AND l.objsubid > 0
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute o
+                      WHERE o.attrelid = back AND o.attname = att.attname AND NOT o.attisdropped)
 
     UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, i.indexrelid, 0),
@@ -321,24 +356,44 @@ AS $$
       AND pg_catalog.age(s.xmin) >= pg_catalog.age(m.stable_xid::pg_catalog.xid)
 
     UNION ALL
-    -- as default privileges may give them to any new table
+    -- a target of the user's own keeps what he granted on it; see carry_is_exact()
     SELECT 'warning', 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
-               || ' on ' || g.back::pg_catalog.regclass,
+               || ' on ' || g.target::pg_catalog.regclass,
            pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type) || ' come into force with the swap: on '
-               || g.front::pg_catalog.regclass || ' they are not granted',
+               || g.source::pg_catalog.regclass || ' they are not granted',
            pg_catalog.format('REVOKE %s ON %s FROM %s', pg_catalog.string_agg(g.privilege_type, ', ' ORDER BY g.privilege_type),
-                             g.back::pg_catalog.regclass,
+                             g.target::pg_catalog.regclass,
                              CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END)
-    FROM (SELECT t.front, t.back, a.grantee, a.privilege_type
-          FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front,
-                       CASE WHEN m.state = 'swapped' THEN m.source ELSE m.target END AS back
-                FROM m WHERE m.state NOT IN ('completed', 'cancelled')) t
-          JOIN pg_catalog.pg_class b ON b.oid = t.back
+    FROM (SELECT m.source, m.target, a.grantee, a.privilege_type
+          FROM m
+          JOIN pg_catalog.pg_class b ON b.oid = m.target
           CROSS JOIN LATERAL pg_catalog.aclexplode(b.relacl) a
-          WHERE a.grantee <> b.relowner
+          WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled') AND a.grantee <> b.relowner
+            AND NOT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = m.id AND e.kind = 'renamed')
             AND NOT EXISTS (SELECT FROM pg_catalog.pg_class f, pg_catalog.aclexplode(f.relacl) o
-                            WHERE f.oid = t.front AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
-    GROUP BY g.front, g.back, g.grantee
+                            WHERE f.oid = m.source AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
+    GROUP BY g.source, g.target, g.grantee
+
+    UNION ALL
+    SELECT 'warning', 'privileges of ' || CASE WHEN g.grantee = 0 THEN 'PUBLIC' ELSE g.grantee::pg_catalog.regrole::text END
+               || ' on partitions of ' || g.target::pg_catalog.regclass,
+           pg_catalog.format('%s %s granted on %s: whoever names a partition meets neither the privileges nor the row-level security of the table',
+                             pg_catalog.string_agg(DISTINCT g.privilege_type, ', '),
+                             CASE WHEN pg_catalog.count(DISTINCT g.privilege_type) = 1 THEN 'is' ELSE 'are' END,
+                             CASE WHEN pg_catalog.count(DISTINCT g.partition) = 1 THEN pg_catalog.min(g.partition::pg_catalog.regclass::text)
+                                  ELSE pg_catalog.count(DISTINCT g.partition) || ' partitions' END),
+           'REVOKE them, unless they are meant so'
+    FROM (SELECT m.target, c.oid AS partition, a.grantee, a.privilege_type
+          FROM m
+          CROSS JOIN LATERAL migrate_ext.partitions_of(m.target) p
+          JOIN pg_catalog.pg_class c ON c.oid = p.relation
+          CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a
+          WHERE m.state NOT IN ('completed', 'cancelled') AND a.grantee <> c.relowner
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_class f, pg_catalog.aclexplode(f.relacl) o
+                            WHERE f.oid = CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END
+                              AND NOT f.relrowsecurity
+                              AND o.grantee = a.grantee AND o.privilege_type = a.privilege_type)) g
+    GROUP BY g.target, g.grantee
 
     UNION ALL
     SELECT 'warning', 'table ' || m.source, 'has storage parameters that not all partitions have: '
@@ -347,10 +402,26 @@ AS $$
     FROM m
     JOIN pg_catalog.pg_class s ON s.oid = m.source
     CROSS JOIN LATERAL pg_catalog.unnest(s.reloptions) o (option)
-    WHERE m.target IS NOT NULL AND m.state NOT IN ('completed', 'cancelled')
+    WHERE m.target IS NOT NULL AND NOT m.made_target AND m.state NOT IN ('completed', 'cancelled')
       AND EXISTS (SELECT FROM migrate_ext.partitions_of(m.target) p JOIN pg_catalog.pg_class c ON c.oid = p.relation
                   WHERE c.relkind = 'r' AND NOT o.option = ANY (COALESCE(c.reloptions, '{}')))
     GROUP BY m.source
+
+    UNION ALL
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_statistic_ext'::pg_catalog.regclass, x.oid, 0),
+           'has expressions, and is not made on ' || m.target::text, 'make one there'
+    FROM m
+    JOIN pg_catalog.pg_statistic_ext x ON x.stxrelid = m.source AND x.stxexprs IS NOT NULL
+    WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
+    -- those of a target that we made are carried over
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
+           'is not on ' || m.target::text || ', whose constraints are left as they are', 'add one of its name, where the application relies on it'
+    FROM m
+    JOIN pg_catalog.pg_constraint k ON k.conrelid = m.source AND k.contype = 'c'
+    WHERE NOT m.made_target AND m.state NOT IN ('swapped', 'completed', 'cancelled')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.conrelid = m.target AND o.contype = 'c' AND o.conname = k.conname)
 
     UNION ALL
     SELECT 'warning', 'column ' || pg_catalog.quote_ident(a.attname) || ' of ' || m.target::text,
@@ -362,6 +433,34 @@ AS $$
     JOIN pg_catalog.pg_class q ON q.oid = d.objid AND q.relkind = 'S'
     JOIN pg_catalog.pg_attribute a ON a.attrelid = m.target AND a.attnum = d.refobjsubid
     WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
+
+    UNION ALL
+    SELECT 'info', 'publication ' || pg_catalog.quote_ident(p.pubname),
+           'goes on publishing ' || t.front::pg_catalog.regclass || ' by this name, from the table that takes over',
+           'nothing, on subscribers neither; where their key lacks a column of the new one, they still find their rows'
+    FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front FROM m
+          WHERE m.state NOT IN ('completed', 'cancelled')) t
+    JOIN pg_catalog.pg_publication_rel pr ON pr.prrelid = t.front
+    JOIN pg_catalog.pg_publication p ON p.oid = pr.prpubid
+
+    UNION ALL
+    -- what the publisher sends as a key is not known here: most likely that of the front table
+    SELECT 'warning', 'subscription ' || pg_catalog.quote_ident(s.subname),
+           'must get ' || k.columns || ', part of the new key, with each UPDATE and DELETE, or it stops at the first one',
+           'on the publisher: ALTER TABLE ... REPLICA IDENTITY FULL, before the swap'
+    FROM (SELECT CASE WHEN m.state = 'swapped' THEN m.target ELSE m.source END AS front,
+                 CASE WHEN m.state = 'swapped' THEN m.source ELSE m.target END AS back
+          FROM m WHERE m.state NOT IN ('completed', 'cancelled')) t
+    JOIN pg_catalog.pg_subscription_rel sr ON sr.srrelid = t.front
+    JOIN pg_catalog.pg_subscription s ON s.oid = sr.srsubid
+    CROSS JOIN LATERAL (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) AS columns
+                        FROM pg_catalog.pg_partitioned_table pt
+                        JOIN pg_catalog.pg_attribute a ON a.attrelid = t.back AND a.attnum = ANY (pt.partattrs)
+                        WHERE pt.partrelid = t.back
+                          AND NOT EXISTS (SELECT FROM pg_catalog.pg_index i
+                                          JOIN pg_catalog.pg_attribute f ON f.attrelid = t.front AND f.attnum = ANY (i.indkey)
+                                          WHERE i.indrelid = t.front AND i.indisprimary AND f.attname = a.attname)) k
+    WHERE k.columns IS NOT NULL
 
     UNION ALL
     SELECT 'info', pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, r.ev_class, 0),

@@ -292,6 +292,21 @@ AS $$
     WHERE m.state NOT IN ('completed', 'cancelled') AND c.added IS NOT NULL
 
     UNION ALL
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0),
+           pg_catalog.format('fires before a row is written, and its function names the partition key (%s): where it gives a row a key of another partition, the statement fails on the partitioned table', k.names),
+           'let the application give the key'
+    FROM m
+    CROSS JOIN LATERAL migrate_ext.triggers_of(m.source) t
+    JOIN pg_catalog.pg_trigger g ON g.oid = t.oid AND g.tgtype & 3 = 3 AND g.tgtype & 20 <> 0 -- BEFORE, ROW; INSERT or UPDATE
+    JOIN pg_catalog.pg_proc p ON p.oid = g.tgfoid
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.string_agg(pg_catalog.quote_ident(c.attname), ', ' ORDER BY c.attname) AS names
+        FROM migrate_ext.key_columns_of(m.target) c
+        WHERE ' ' || pg_catalog.regexp_replace(p.prosrc, '[^[:alnum:]_$]+', ' ', 'g') || ' '
+              ~* (' ' || pg_catalog.regexp_replace(c.attname, '[^[:alnum:]_]+', ' ', 'g') || ' ')) k
+    WHERE m.state NOT IN ('swapped', 'completed', 'cancelled') AND k.names IS NOT NULL
+
+    UNION ALL
     SELECT * FROM migrate_ext.preflight_ranges(migration_id, seen)
 
     UNION ALL

@@ -476,6 +476,7 @@ sub attacks_on_workers
 	my $offset = -s $node->logfile;
 	superuser_calls("SELECT * FROM migrate_ext.preview('app.v', 'k', 2);");
 	superuser_calls("SELECT migrate_ext.partition_by_range('app.v', 'k', 4);");
+	superuser_calls("SELECT * FROM migrate_ext.plan('v');");
 	superuser_calls("SELECT migrate_ext.install_sync('v'); CALL migrate_ext.wait_for('v', 'logging', '60 s');");
 	attacks_by_owner($offset, 'made by a superuser', qw(index_constant));
 
@@ -489,7 +490,7 @@ sub attacks_on_workers
 	is(sql("SELECT string_agg(identity->'p'->>'a', ' ') FROM migrate_ext.failed_rows WHERE migration = 'v'"), '13',
 		'a row is set aside');
 	poll_query($node, "SELECT count(*) = 1 FROM migrate_ext.events WHERE migration = 'v' AND kind = 'analyzed'");
-	superuser_calls("TABLE migrate_ext.progress; SELECT * FROM migrate_ext.preflight('v');");
+	superuser_calls("TABLE migrate_ext.progress; SELECT * FROM migrate_ext.preflight('v'); SELECT * FROM migrate_ext.plan('v');");
 	superuser_calls("CALL migrate_ext.verify('v');");
 	attacks_by_owner($offset, 'workers', qw(check index index_constant predicate predicate_constant json_cast));
 
@@ -497,6 +498,8 @@ sub attacks_on_workers
 	sql_as('app_owner', "CALL migrate_ext.cancel('v'); DELETE FROM app.v WHERE k > 12;");
 	$offset = -s $node->logfile;
 	superuser_calls("SELECT migrate_ext.partition_by_range('app.v', 'k', 4); CALL migrate_ext.run('v');");
+	superuser_calls("SELECT migrate_ext.describe('app.v'); SELECT migrate_ext.describe('app.v_new');");
+	superuser_calls("CALL migrate_ext.rehearse('v');");
 	superuser_calls("CALL migrate_ext.finalize('v', '60 s');");
 	superuser_calls("CALL migrate_ext.verify('v');");
 	superuser_calls("CALL migrate_ext.undo('v', '60 s');");
@@ -638,8 +641,8 @@ sub grants_ok
 sub every_call
 {
 	my ($name) = @_;
-	my @calls = map { "SELECT migrate_ext.$_('$name')" } qw(install_sync start_backfill start pause resume swap unswap forget preflight replace_sync differences repair retry_failed);
-	push @calls, map { "CALL migrate_ext.$_('$name')" } qw(run verify finalize undo complete cancel);
+	my @calls = map { "SELECT migrate_ext.$_('$name')" } qw(install_sync start_backfill start pause resume swap unswap forget preflight plan replace_sync differences repair retry_failed);
+	push @calls, map { "CALL migrate_ext.$_('$name')" } qw(run verify rehearse finalize undo complete cancel);
 	push @calls, "SELECT migrate_ext.configure('$name', 'workers', '0')", "CALL migrate_ext.wait_for('$name', 'live')";
 	return @calls;
 }
@@ -655,17 +658,18 @@ sub every_request
 		"SELECT migrate_ext.partition_by_range('$table', 'k', '10')",
 		"SELECT migrate_ext.create_migration('$table', 'app.own_new')",
 		"SELECT * FROM migrate_ext.preview('$table', 'k', 2)",
+		"SELECT migrate_ext.describe('$table')",
 		"SELECT migrate_ext.add_sharding_key('$table', 'added', 'bigint')",
 		"SELECT migrate_ext.backfill_key('$table', 'k')",
 		"CALL migrate_ext.enforce_key('$table', 'k')");
 }
 
-# No function of the interface may be left out of the lists.
+# No function of the interface may be left out of the lists; catalog_difference() reads its arguments only.
 sub all_calls_listed
 {
 	my @listed = map { /migrate_ext\.(\w+)\(/ } every_call('x'), every_request('x');
 	my %seen = map { $_ => 1 } @listed, qw(sync_log sync_write_through sync_reverse sync_truncate sync_reverse_truncate
-	  fill_key derive_key log_entries default_rows leader workers);
+	  fill_key derive_key log_entries default_rows leader workers catalog_difference);
 	my @missing = grep { !$seen{$_} } split /\n/, sql(<<~'SQL');
 		SELECT DISTINCT proname FROM pg_proc
 		WHERE pronamespace = 'migrate_ext'::regnamespace AND has_function_privilege('stranger', oid, 'EXECUTE')

@@ -65,6 +65,13 @@ sql('GRANT pg_read_all_stats TO shop');
 is(scalar(split /\n/, told('shop', '^statement .INSERT', '42P10')), 2, 'and others with the right to');
 is(told('shop', '^statement', '.') =~ tr/\n//, 1, 'but no statement that is none of these');
 
+sql_as('web', 'SELECT customer FROM orders WHERE id = 7');
+sql_as('web', 'UPDATE orders SET region = 3 WHERE id = 7 AND region = 3');
+sql_as('web', 'SELECT count(*) FROM orders');
+is(told('shop', '^statement', 'every partition'), 'warning: has a WHERE that does not name the partition key (region): it reads every partition after the swap',
+	'nor one without WHERE, but one that looks for rows by something else than the key');
+like(told('shop', '^statement', '40001'), qr/^warning: writes the partition key \(region\)[^\n]*$/, 'and one that moves rows');
+
 # Blocks read: of 2,900, no more than are looked at.
 sub blocks_read
 {

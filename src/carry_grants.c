@@ -1,0 +1,238 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_grants.c
+ *	  Privileges on the table and its columns.
+ *
+ * They are not given before the swap: whoever may read the application's table
+ * through row-level security, say, must not find the other one open.  In the
+ * swap's transaction the back table's access control lists become those of the
+ * front table, as they are: grantors, grant options and the owner's own entries
+ * with them, and what was revoked is revoked.  The front keeps its own, for the
+ * way back.
+ *
+ * GRANT takes no lock on a table, so the swap's locks don't keep it out.  One
+ * that hasn't committed shows in the rows of pg_class and pg_attribute that it
+ * has updated: the attempt fails then, as at any lock that isn't to be had.  One
+ * that comes later must not reach the table that is swapped out and be lost in
+ * silence: its rows are updated here, so that it waits for the swap and fails
+ * with "tuple concurrently updated".
+ *
+ * Partitions get nothing: who reads the partitioned table needs no privilege on
+ * them.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_attribute.h"
+#include "catalog/pg_class.h"
+#include "storage/bufmgr.h"
+#include "utils/acl.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/syscache.h"
+
+#include "carry_statements.h"
+
+/* ------------------------------------------------------------------------
+ * Against GRANTs under way
+ * ------------------------------------------------------------------------
+ */
+
+/*
+ * Lock a row of a catalog, and update it without a change.  55P03 if a
+ * transaction that hasn't ended, or has ended just now, has updated it.
+ */
+static void
+hold_row(Relation catalog, HeapTuple tuple, Oid relid)
+{
+	HeapTupleData row = {.t_self = tuple->t_self};
+	TM_FailureData failure;
+	Buffer buffer;
+	TM_Result result;
+
+	result = heap_lock_tuple(catalog, &row, GetCurrentCommandId(true), LockTupleNoKeyExclusive,
+							 LockWaitError, false, &buffer, &failure);
+	ReleaseBuffer(buffer);
+	if (result != TM_Ok && result != TM_SelfModified)
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the privileges of table \"%s\" are being changed", get_rel_name(relid))));
+	if (result == TM_Ok)
+		CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+}
+
+static void
+hold_rows(Oid relid)
+{
+	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
+	Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+	HeapTuple tuple = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(relid));
+	int natts;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
+						errmsg("table with OID %u does not exist", relid)));
+	natts = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+	hold_row(classes, tuple, relid);
+	heap_freetuple(tuple);
+	for (int attnum = 1; attnum <= natts; attnum++)
+	{
+		tuple = SearchSysCacheCopy2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(attnum));
+		if (!HeapTupleIsValid(tuple))
+			continue;
+		if (!((Form_pg_attribute) GETSTRUCT(tuple))->attisdropped)
+			hold_row(attributes, tuple, relid);
+		heap_freetuple(tuple);
+	}
+	table_close(attributes, NoLock);
+	table_close(classes, NoLock);
+	CommandCounterIncrement();
+}
+
+/* ------------------------------------------------------------------------
+ * Access control lists
+ * ------------------------------------------------------------------------
+ */
+
+/* The list in a row of pg_class or pg_attribute; NULL: nothing but what is built in. */
+static Acl *
+read_acl(int cache, HeapTuple tuple, AttrNumber column)
+{
+	bool isnull;
+	Datum datum = SysCacheGetAttr(cache, tuple, column, &isnull);
+
+	return isnull ? NULL : DatumGetAclPCopy(datum);
+}
+
+/* List and dependencies of an object become "wanted". */
+static void
+write_acl(Relation catalog, HeapTuple tuple, AttrNumber column, ObjectAddress object, Oid owner,
+		  Acl *is, Acl *wanted)
+{
+	Datum values[Max(Natts_pg_class, Natts_pg_attribute)] = {0};
+	bool nulls[Max(Natts_pg_class, Natts_pg_attribute)] = {false};
+	bool replaces[Max(Natts_pg_class, Natts_pg_attribute)] = {false};
+	Oid *old_members = NULL;
+	Oid *new_members = NULL;
+	int old_count = is ? aclmembers(is, &old_members) : 0;
+	int new_count = wanted ? aclmembers(wanted, &new_members) : 0;
+
+	values[column - 1] = PointerGetDatum(wanted);
+	nulls[column - 1] = wanted == NULL;
+	replaces[column - 1] = true;
+	tuple = heap_modify_tuple(tuple, RelationGetDescr(catalog), values, nulls, replaces);
+	CatalogTupleUpdate(catalog, &tuple->t_self, tuple);
+	updateAclDependencies(object.classId, object.objectId, object.objectSubId, owner, old_count,
+						  old_members, new_count, new_members);
+}
+
+static bool
+same_acl(const Acl *a, const Acl *b)
+{
+	return a == NULL || b == NULL ? a == b : aclequal(a, b);
+}
+
+static void
+copy_table_acl(Oid front, Oid back, bool exact)
+{
+	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
+	HeapTuple from = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
+	HeapTuple to = SearchSysCache1(RELOID, ObjectIdGetDatum(back));
+	Oid owner = ((Form_pg_class) GETSTRUCT(to))->relowner;
+	Acl *is = read_acl(RELOID, to, Anum_pg_class_relacl);
+	Acl *wanted = read_acl(RELOID, from, Anum_pg_class_relacl);
+
+	if (!exact && (is != NULL || wanted != NULL))
+		wanted = aclmerge(is ? is : acldefault(OBJECT_TABLE, owner),
+						  wanted ? wanted : acldefault(OBJECT_TABLE, owner), owner);
+	if (!same_acl(is, wanted))
+		write_acl(classes, to, Anum_pg_class_relacl, (ObjectAddress){RelationRelationId, back, 0},
+				  owner, is, wanted);
+	ReleaseSysCache(from);
+	ReleaseSysCache(to);
+	table_close(classes, NoLock);
+}
+
+static void
+copy_column_acl(Relation attributes, HeapTuple from, Oid back, Oid owner, bool exact)
+{
+	Form_pg_attribute att = (Form_pg_attribute) GETSTRUCT(from);
+	Acl *wanted = read_acl(ATTNUM, from, Anum_pg_attribute_attacl);
+	HeapTuple to = SearchSysCacheAttName(back, NameStr(att->attname));
+	Acl *is;
+
+	if (!HeapTupleIsValid(to))
+		return;
+	is = read_acl(ATTNUM, to, Anum_pg_attribute_attacl);
+	if (!exact && is != NULL && wanted != NULL)
+		wanted = aclmerge(is, wanted, owner);
+	else if (!exact && wanted == NULL)
+		wanted = is;
+	if (!same_acl(is, wanted))
+	{
+		ObjectAddress object = {RelationRelationId, back,
+								((Form_pg_attribute) GETSTRUCT(to))->attnum};
+
+		write_acl(attributes, to, Anum_pg_attribute_attacl, object, owner, is, wanted);
+	}
+	ReleaseSysCache(to);
+}
+
+/* By name; a column that only the back table has keeps what it has. */
+static void
+copy_column_acls(Oid front, Oid back, bool exact)
+{
+	Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+	HeapTuple class = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
+	int natts = ((Form_pg_class) GETSTRUCT(class))->relnatts;
+	Oid owner = ((Form_pg_class) GETSTRUCT(class))->relowner;
+
+	ReleaseSysCache(class);
+	for (int attnum = 1; attnum <= natts; attnum++)
+	{
+		HeapTuple from = SearchSysCache2(ATTNUM, ObjectIdGetDatum(front), Int16GetDatum(attnum));
+
+		if (!HeapTupleIsValid(from))
+			continue;
+		if (!((Form_pg_attribute) GETSTRUCT(from))->attisdropped)
+			copy_column_acl(attributes, from, back, owner, exact);
+		ReleaseSysCache(from);
+	}
+	table_close(attributes, NoLock);
+}
+
+/* ------------------------------------------------------------------------
+ * The carrier
+ * ------------------------------------------------------------------------
+ */
+
+static void *
+collect(Migration *m, Direction direction)
+{
+	bool *exact = palloc(sizeof(bool));
+
+	*exact = carry_is_exact(m, direction);
+	hold_rows(carry_front(m, direction));
+	return exact;
+}
+
+static void
+move(Migration *m, Direction direction, void *collected)
+{
+	Oid front = carry_front(m, direction);
+	Oid back = carry_back(m, direction);
+	bool exact = *(bool *) collected;
+
+	copy_table_acl(front, back, exact);
+	copy_column_acls(front, back, exact);
+	CommandCounterIncrement();
+}
+
+const Carrier carry_grants = {"grants", NULL, collect, move};

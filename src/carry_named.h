@@ -1,0 +1,16 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_named.h
+ *	  What names the table in a stored expression or query, and what is of its
+ *	  row type: views, rules, functions, policies of other tables, ...
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_CARRY_NAMED_H
+#define MIGRATE_EXT_CARRY_NAMED_H
+
+#include "carry.h"
+
+extern const Carrier carry_named;
+
+#endif

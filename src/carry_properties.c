@@ -1,0 +1,120 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_properties.c
+ *	  Properties of the table, its columns and partitions: defaults, statistics
+ *	  targets, n_distinct, storage, compression, CHECK constraints, storage
+ *	  parameters, replica identity; security labels.
+ *
+ * The target was made with most of them (target_table.c); what has been changed
+ * since is followed here.  A label is set in the swap, as a privilege is: its
+ * provider may deny by it what the application may do, or allow more.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_type.h"
+#include "commands/seclabel.h"
+#include "utils/builtins.h"
+
+#include "carry_statements.h"
+#include "catalog_spi.h"
+
+static bool
+prepare_columns(Migration *m, Direction direction, bool look_only)
+{
+	return carry_by_statements(m, direction, "carry_columns", look_only);
+}
+
+static bool
+prepare_checks(Migration *m, Direction direction, bool look_only)
+{
+	return carry_by_statements(m, direction, "carry_checks", look_only);
+}
+
+static bool
+prepare_storage(Migration *m, Direction direction, bool look_only)
+{
+	return carry_by_statements(m, direction, "carry_storage", look_only);
+}
+
+/* ------------------------------------------------------------------------
+ * Security labels
+ * ------------------------------------------------------------------------
+ */
+
+/* A label of the back table, NULL: to be removed. */
+typedef struct Label
+{
+	char *provider;
+	int32 column;
+	char *label;
+} Label;
+
+#define LABELS_SQL                                                                                  \
+	"WITH l AS (SELECT l.objoid, l.provider, l.label, l.objsubid, a.attname"                        \
+	"  FROM pg_catalog.pg_seclabel l"                                                               \
+	"  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = l.objoid AND a.attnum = l.objsubid"      \
+	"   AND l.objsubid > 0"                                                                         \
+	"  WHERE l.classoid = 'pg_catalog.pg_class'::pg_catalog.regclass AND l.objoid IN ($1, $2))"     \
+	" SELECT COALESCE(f.provider, b.provider), COALESCE(b.objsubid, a.attnum, 0)::pg_catalog.int4," \
+	"  f.label"                                                                                     \
+	" FROM (SELECT * FROM l WHERE objoid = $1) f"                                                   \
+	" FULL JOIN (SELECT * FROM l WHERE objoid = $2) b ON b.provider = f.provider"                   \
+	"  AND COALESCE(b.attname, '') = COALESCE(f.attname, '')"                                       \
+	" LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = $2 AND a.attname = f.attname"             \
+	" WHERE f.label IS DISTINCT FROM b.label AND ($3 OR b.label IS NULL)"                           \
+	"  AND (f.objsubid IS NULL OR f.objsubid = 0 OR a.attnum IS NOT NULL)"
+
+static void *
+collect_labels(Migration *m, Direction direction)
+{
+	Oid types[] = {OIDOID, OIDOID, BOOLOID};
+	Datum values[] = {ObjectIdGetDatum(carry_front(m, direction)),
+					  ObjectIdGetDatum(carry_back(m, direction)),
+					  BoolGetDatum(carry_is_exact(m, direction))};
+	CatalogCall call = {0};
+	List *labels = NIL;
+	uint64 count = catalog_begin(&call, LABELS_SQL, lengthof(types), types, values, NULL);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
+		Label *label = palloc(sizeof(Label));
+		bool isnull;
+		Datum value;
+
+		label->provider = TextDatumGetCString(catalog_value(&call, i, 1, &isnull));
+		label->column = DatumGetInt32(catalog_value(&call, i, 2, &isnull));
+		value = catalog_value(&call, i, 3, &isnull);
+		label->label = isnull ? NULL : TextDatumGetCString(value);
+		labels = lappend(labels, label);
+		MemoryContextSwitchTo(old_context);
+	}
+	catalog_end(&call);
+	return labels;
+}
+
+/* Past the provider, which need not be loaded here: it has agreed to the label before. */
+static void
+move_labels(Migration *m, Direction direction, void *labels)
+{
+	ListCell *lc;
+
+	foreach (lc, (List *) labels)
+	{
+		Label *label = lfirst(lc);
+		ObjectAddress object = {RelationRelationId, carry_back(m, direction), label->column};
+
+		SetSecurityLabel(&object, label->provider, label->label);
+	}
+	CommandCounterIncrement();
+}
+
+const Carrier carry_columns = {"columns", prepare_columns, NULL, NULL};
+const Carrier carry_checks = {"CHECK constraints", prepare_checks, NULL, NULL};
+const Carrier carry_storage = {"storage parameters", prepare_storage, NULL, NULL};
+const Carrier carry_labels = {"security labels", NULL, collect_labels, move_labels};

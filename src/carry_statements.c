@@ -1,0 +1,261 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_statements.c
+ *	  Carrying what can be told as statements; see carry_statements.h.
+ *
+ * What is to be done is asked of a SQL function a kind (sql/60_carry.sql ...)
+ * that compares both tables' catalogs.  It is asked under the swap's locks as
+ * well, so its plan is kept.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/pg_list.h"
+#include "nodes/readfuncs.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/ruleutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+
+#include "carry_statements.h"
+#include "catalog.h"
+#include "relinfo.h"
+#include "run.h"
+#include "sqlgen.h"
+
+PG_FUNCTION_INFO_V1(migrate_ext_deparse);
+
+/* How long one piece of preparing may take, locks held meanwhile. */
+#define PIECE_MS 100
+
+/* Kept for the life of the process, by the function's name. */
+typedef struct KeptPlan
+{
+	const char *function;
+	SPIPlanPtr plan;
+} KeptPlan;
+
+static KeptPlan kept_plans[16];
+
+bool
+carry_is_exact(const Migration *m, Direction direction)
+{
+	ListCell *lc;
+
+	if (m->made_target || direction == DIRECTION_REVERSE)
+		return true;
+	foreach (lc, event_since(m->id, 0))
+	{
+		Event *event = lfirst(lc);
+
+		if (strcmp(event->kind, EVENT_RENAMED) == 0)
+			return true;
+	}
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * Asking
+ * ------------------------------------------------------------------------
+ */
+
+/* Under the swap's locks nobody may wait for us to look at 1,000 partitions. */
+static bool
+holds_swap_locks(Oid front)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, front);
+	return LockHeldByMe(&tag, AccessExclusiveLock);
+}
+
+/* Within SPI. */
+static SPIPlanPtr
+find_plan(const char *function, int nargs, Oid *types)
+{
+	KeptPlan *kept = NULL;
+	char *sql;
+
+	for (int i = 0; i < lengthof(kept_plans); i++)
+	{
+		kept = &kept_plans[i];
+		if (kept->function == NULL || strcmp(kept->function, function) == 0)
+			break;
+	}
+	if (kept->function != NULL && strcmp(kept->function, function) == 0)
+		return kept->plan;
+	sql = psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5)",
+				   quote_identifier(function));
+	kept->plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+	if (kept->plan == NULL)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not prepare a statement of migrate_ext: %s",
+							   SPI_result_code_string(SPI_result)),
+						errdetail_internal("%s", sql)));
+	SPI_keepplan(kept->plan);
+	kept->function = function;
+	return kept->plan;
+}
+
+typedef struct Statement
+{
+	char *text;
+	char *made; /* what it makes, to know it again; or NULL */
+	Oid run_as; /* whose it is; InvalidOid: the back table's owner's */
+} Statement;
+
+static List *
+fetch_statements(MemoryContext memory)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(memory);
+	List *statements = NIL;
+
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		Statement *statement = palloc(sizeof(Statement));
+		char *run_as = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
+
+		statement->text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		statement->made = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
+		statement->run_as = run_as ? atooid(run_as) : InvalidOid;
+		statements = lappend(statements, statement);
+	}
+	MemoryContextSwitchTo(old_context);
+	return statements;
+}
+
+/* What is to be done; List of Statement *.  A limit of 0 is none. */
+static List *
+ask(Migration *m, Direction direction, const char *function, long limit)
+{
+	Oid front = carry_front(m, direction);
+	Oid types[] = {INT8OID, OIDOID, OIDOID, BOOLOID, BOOLOID};
+	Datum values[] = {
+		Int64GetDatum(m->id), ObjectIdGetDatum(front), ObjectIdGetDatum(carry_back(m, direction)),
+		BoolGetDatum(carry_is_exact(m, direction)), BoolGetDatum(!holds_swap_locks(front))};
+	MemoryContext memory = CurrentMemoryContext;
+	List *statements;
+	UserSwitch user;
+	bool pushed = !ActiveSnapshotSet();
+	int code;
+
+	user_switch_superuser(&user);
+	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
+							 false);
+	if (pushed)
+		PushActiveSnapshot(GetTransactionSnapshot());
+	if (SPI_connect() != SPI_OK_CONNECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not connect to the SPI manager")));
+	code =
+		SPI_execute_plan(find_plan(function, lengthof(types), types), values, NULL, false, limit);
+	if (code != SPI_OK_SELECT)
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+						errmsg("could not execute a statement of migrate_ext: %s",
+							   SPI_result_code_string(code))));
+	statements = fetch_statements(memory);
+	SPI_finish();
+	if (pushed)
+		PopActiveSnapshot();
+	user_switch_back(&user);
+	return statements;
+}
+
+/* ------------------------------------------------------------------------
+ * Doing
+ * ------------------------------------------------------------------------
+ */
+
+static void
+execute(Migration *m, const Statement *statement, Oid owner)
+{
+	UserSwitch user;
+
+	user_switch_owner(&user, OidIsValid(statement->run_as) ? statement->run_as : owner);
+	(void) sql_run("%s", statement->text);
+	user_switch_back(&user);
+	CommandCounterIncrement();
+}
+
+static void
+append_json(StringInfo list, const char *text)
+{
+	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", json_quote(text));
+}
+
+/*
+ * The event tells a person what was done, and the next look what we have made:
+ * that may be dropped again.
+ */
+static void
+record(Migration *m, const char *function, int count, const char *statements, const char *made)
+{
+	event_add(m, EVENT_CARRIED,
+			  psprintf("{\"by\": %s, \"statements\": [%s], \"made\": [%s]}", json_quote(function),
+					   statements, made),
+			  "%d statement%s so that %s follows %s", count, count == 1 ? "" : "s",
+			  sql_relation(m->state == STATE_SWAPPED ? m->source : m->target),
+			  sql_relation(m->state == STATE_SWAPPED ? m->target : m->source));
+}
+
+bool
+carry_by_statements(Migration *m, Direction direction, const char *function, bool look_only)
+{
+	List *statements = ask(m, direction, function, look_only ? 1 : 0);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PIECE_MS);
+	Oid owner;
+	StringInfoData texts;
+	StringInfoData made;
+	int count = 0;
+	ListCell *lc;
+
+	if (statements == NIL || look_only)
+		return statements == NIL;
+	owner = relinfo_owner(carry_back(m, direction));
+	if (!OidIsValid(owner))
+		return true;
+	initStringInfo(&texts);
+	initStringInfo(&made);
+	foreach (lc, statements)
+	{
+		Statement *statement = lfirst(lc);
+
+		if (count > 0 && GetCurrentTimestamp() >= end)
+			break;
+		execute(m, statement, owner);
+		append_json(&texts, statement->text);
+		if (statement->made != NULL)
+			append_json(&made, statement->made);
+		count++;
+	}
+	record(m, function, count, texts.data, made.data);
+	return false;
+}
+
+/*
+ * deparse(tree, relation, alias): an expression over the relation as text, its
+ * own columns qualified by this alias where they need to be, so that the text
+ * of one table can be used, or compared, for another one.  NULL for NULL.
+ */
+Datum
+migrate_ext_deparse(PG_FUNCTION_ARGS)
+{
+	Node *node;
+	List *context;
+
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
+		PG_RETURN_NULL();
+	node = stringToNode(text_to_cstring(PG_GETARG_TEXT_PP(0)));
+	context = deparse_context_for(text_to_cstring(PG_GETARG_TEXT_PP(2)), PG_GETARG_OID(1));
+	PG_RETURN_TEXT_P(cstring_to_text(deparse_expression(node, context, false, false)));
+}

@@ -1,0 +1,65 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_subscriptions.c
+ *	  Subscriptions that feed the table.
+ *
+ * The entry in pg_subscription_rel keeps its state and position and names the
+ * other table.  An apply worker finds its table by name, once: it remembers the
+ * OID until the relation is invalidated, which a rename does, and checks that
+ * after it has got the lock.  So one that waits for the swap comes out at the
+ * table of that name; and after its next restart it finds the entry of that
+ * table, without which it would pass over all changes in silence.  Entries that
+ * are not ready yet have a worker of their own, by OID: an error of preflight.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_subscription.h"
+#include "catalog/pg_subscription_rel.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#include "carry_subscriptions.h"
+#include "catalog.h"
+#include "sqlgen.h"
+
+/* Against ALTER and DROP SUBSCRIPTION, which may be changing the entries. */
+static void
+move_entry(Migration *m, Relation entries, HeapTuple tuple, Oid to)
+{
+	Form_pg_subscription_rel entry;
+
+	tuple = heap_copytuple(tuple);
+	entry = (Form_pg_subscription_rel) GETSTRUCT(tuple);
+	LockSharedObject(SubscriptionRelationId, entry->srsubid, 0, AccessShareLock);
+	entry->srrelid = to;
+	CatalogTupleUpdate(entries, &tuple->t_self, tuple);
+	event_add(m, "subscribed", NULL, "subscription %s feeds %s from now on",
+			  quote_identifier(get_subscription_name(entry->srsubid, false)), sql_relation(to));
+}
+
+static void
+move_subscriptions(Migration *m, Direction direction, void *collected)
+{
+	Relation entries = table_open(SubscriptionRelRelationId, RowExclusiveLock);
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(carry_front(m, direction)));
+	scan = systable_beginscan(entries, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		move_entry(m, entries, tuple, carry_back(m, direction));
+	systable_endscan(scan);
+	table_close(entries, RowExclusiveLock);
+}
+
+const Carrier carry_subscriptions = {.name = "subscriptions", .move = move_subscriptions};

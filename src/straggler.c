@@ -1,0 +1,104 @@
+/*-------------------------------------------------------------------------
+ *
+ * straggler.c
+ *	  Keeps statements that waited for a swap from writing to the table that was
+ *	  swapped out.
+ *
+ * A function with a body of SQL (BEGIN ATOMIC) names its tables by OID.  A call
+ * that has read the body and then waits for the swap's lock goes on with the
+ * OID of the table that the application used until now: its write would be lost
+ * to the application.  Nothing that a swap could lock stands between the two, so
+ * that table gets a trigger that refuses: 40001, for the statement did collide
+ * with another transaction and can simply be repeated.  Reverse sync writes
+ * beneath triggers and isn't affected; what the action of a foreign key writes
+ * is let through, as that key is the table's own.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/pg_trigger.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "utils/fmgroids.h"
+#include "utils/rel.h"
+
+#include "run.h"
+#include "sqlgen.h"
+#include "straggler.h"
+
+PG_FUNCTION_INFO_V1(migrate_ext_refuse_straggler);
+
+/* '\0' if there is none.  Reads the catalog as it is now, and locks nothing. */
+static char
+read_state(Oid relid)
+{
+	Relation triggers = table_open(TriggerRelationId, AccessShareLock);
+	char state = '\0';
+	ScanKeyData keys[2];
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
+				CStringGetDatum(STRAGGLER_TRIGGER_NAME));
+	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
+	tuple = systable_getnext(scan);
+	if (HeapTupleIsValid(tuple))
+		state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
+	systable_endscan(scan);
+	table_close(triggers, AccessShareLock);
+	return state;
+}
+
+bool
+straggler_is_in_place(Oid relid, bool enabled)
+{
+	return read_state(relid) == (enabled ? TRIGGER_FIRES_ALWAYS : TRIGGER_DISABLED);
+}
+
+void
+straggler_switch(Oid relid, bool enabled)
+{
+	if (read_state(relid) != '\0' && !straggler_is_in_place(relid, enabled))
+		(void) sql_run("ALTER TABLE ONLY %s %s TRIGGER \"" STRAGGLER_TRIGGER_NAME "\"",
+					   sql_relation(relid), enabled ? "ENABLE ALWAYS" : "DISABLE");
+}
+
+void
+straggler_put(Oid relid, bool enabled)
+{
+	if (read_state(relid) == '\0')
+	{
+		(void) sql_run("CREATE TRIGGER \"" STRAGGLER_TRIGGER_NAME "\""
+					   " BEFORE INSERT OR UPDATE OR DELETE ON %s"
+					   " EXECUTE FUNCTION migrate_ext.refuse_straggler()",
+					   sql_relation(relid));
+		CommandCounterIncrement();
+	}
+	straggler_switch(relid, enabled);
+}
+
+/* The trigger's function. */
+Datum
+migrate_ext_refuse_straggler(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR, (errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+						errmsg("migrate_ext.refuse_straggler() is called by a trigger only")));
+	if (InNoForceRLSOperation()) /* ON DELETE CASCADE and the like */
+		return PointerGetDatum(NULL);
+	ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+					errmsg("table \"%s\" is not the one that is in use",
+						   RelationGetRelationName(((TriggerData *) fcinfo->context)->tg_relation)),
+					errdetail("It was exchanged with another one while the statement waited, or "
+							  "it is written to by its present name."),
+					errhint("Repeat the transaction.")));
+	return PointerGetDatum(NULL);
+}
