@@ -14,10 +14,16 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
+#include "catalog/pg_attrdef.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_policy.h"
+#include "catalog/pg_statistic_ext.h"
+#include "catalog/pg_trigger.h"
 #include "catalog/pg_type.h"
+#include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
@@ -161,6 +167,82 @@ type_is_used(Oid type)
 	return used;
 }
 
+/* Catalogs of what belongs to a table and has expressions over its rows. */
+static const struct
+{
+	Oid catalog;
+	Oid index;
+	AttrNumber relation;
+	AttrNumber trees[2];
+} own_trees[] = {
+	{TriggerRelationId,
+	 TriggerRelidNameIndexId,
+	 Anum_pg_trigger_tgrelid,
+	 {Anum_pg_trigger_tgqual, 0}},
+	{ConstraintRelationId,
+	 ConstraintRelidTypidNameIndexId,
+	 Anum_pg_constraint_conrelid,
+	 {Anum_pg_constraint_conbin, 0}},
+	{AttrDefaultRelationId,
+	 AttrDefaultIndexId,
+	 Anum_pg_attrdef_adrelid,
+	 {Anum_pg_attrdef_adbin, 0}},
+	{IndexRelationId,
+	 IndexIndrelidIndexId,
+	 Anum_pg_index_indrelid,
+	 {Anum_pg_index_indexprs, Anum_pg_index_indpred}},
+	{PolicyRelationId,
+	 PolicyPolrelidPolnameIndexId,
+	 Anum_pg_policy_polrelid,
+	 {Anum_pg_policy_polqual, Anum_pg_policy_polwithcheck}},
+	{StatisticExtRelationId,
+	 StatisticExtRelidIndexId,
+	 Anum_pg_statistic_ext_stxrelid,
+	 {Anum_pg_statistic_ext_stxexprs, 0}},
+};
+
+/* Does a stored tree speak of values of this type, in ":vartype 16400 " or the like? */
+static bool
+mentions_type(Relation catalog, HeapTuple tuple, AttrNumber attnum, const char *mention)
+{
+	bool isnull;
+	Datum tree = heap_getattr(tuple, attnum, RelationGetDescr(catalog), &isnull);
+
+	return !isnull && strstr(TextDatumGetCString(tree), mention) != NULL;
+}
+
+/*
+ * Do expressions of the table's own (a trigger's WHEN, a CHECK, an index) use whole
+ * rows?  They would have to follow an exchange of the types, and pg_depend
+ * doesn't tell of them.
+ */
+static bool
+own_whole_rows(Oid relid, Oid type)
+{
+	char *mention = psprintf("type %u ", type);
+	bool found = false;
+
+	for (int i = 0; i < lengthof(own_trees) && !found; i++)
+	{
+		Relation catalog = table_open(own_trees[i].catalog, AccessShareLock);
+		ScanKeyData key;
+		SysScanDesc scan;
+		HeapTuple tuple;
+
+		ScanKeyInit(&key, own_trees[i].relation, BTEqualStrategyNumber, F_OIDEQ,
+					ObjectIdGetDatum(relid));
+		scan = systable_beginscan(catalog, own_trees[i].index, true, NULL, 1, &key);
+		while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+		{
+			for (int k = 0; k < 2 && own_trees[i].trees[k] != 0; k++)
+				found |= mentions_type(catalog, tuple, own_trees[i].trees[k], mention);
+		}
+		systable_endscan(scan);
+		table_close(catalog, AccessShareLock);
+	}
+	return found;
+}
+
 Retarget *
 retarget_create(Oid from, Oid to)
 {
@@ -194,6 +276,9 @@ retarget_create(Oid from, Oid to)
 						 "same types";
 	else if (type_is_used(r->to_type))
 		r->type_reason = "and something uses the row type of the other table, too";
+	else if (own_whole_rows(from, r->from_type) || own_whole_rows(to, r->to_type))
+		r->type_reason = "and so does a trigger, check, policy, default or index of its own, which "
+						 "stays with its table";
 	r->exchanges_types = r->type_reason == NULL;
 	return r;
 }
