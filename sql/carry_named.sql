@@ -245,3 +245,27 @@ DROP FUNCTION upsert, merge;
 DROP TABLE merged;
 REVOKE ALL ON SCHEMA public FROM named_owner, named_reader;
 DROP ROLE named_owner, named_reader;
+
+-- A trigger whose WHEN uses whole rows: the types stay with their tables, and the trigger goes on working once the original is gone.
+SET client_min_messages = error;
+CREATE SCHEMA whole_rows;
+SET search_path = whole_rows;
+CREATE TABLE w (id int PRIMARY KEY, v text);
+INSERT INTO w VALUES (1, 'a'), (2, 'b');
+CREATE TABLE changed (id int);
+CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN INSERT INTO whole_rows.changed VALUES (NEW.id); RETURN NULL; END $$;
+CREATE TRIGGER note AFTER UPDATE ON w FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION note();
+CREATE FUNCTION label(w) RETURNS text LANGUAGE sql AS 'SELECT $1.v';
+SELECT migrate_ext.partition_by_hash('w', 'id', 2);
+CALL migrate_ext.run('w');
+SELECT severity, object, problem FROM migrate_ext.preflight('w') WHERE severity = 'error';
+DROP FUNCTION label;
+CALL migrate_ext.finalize('w', '1 minute');
+CALL migrate_ext.complete('w', drop_original => true);
+UPDATE w SET v = v WHERE id = 1;
+UPDATE w SET v = 'c' WHERE id = 2;
+DELETE FROM w WHERE id = 1;
+TABLE changed;
+TABLE w;
+SELECT migrate_ext.forget('w');
+DROP SCHEMA whole_rows CASCADE;
