@@ -243,6 +243,33 @@ own_whole_rows(Oid relid, Oid type)
 	return found;
 }
 
+/*
+ * Has the table triggers of a user's?  What a procedural language has compiled for
+ * one keeps the row type of its table, and fails with another.
+ */
+static bool
+has_triggers(Oid relid)
+{
+	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
+	bool found = false;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 1, &key);
+	while (!found && HeapTupleIsValid(tuple = systable_getnext(scan)))
+	{
+		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
+
+		found = !trigger->tgisinternal && NameStr(trigger->tgname)[0] != '!';
+	}
+	systable_endscan(scan);
+	table_close(catalog, AccessShareLock);
+	return found;
+}
+
 Retarget *
 retarget_create(Oid from, Oid to)
 {
@@ -276,6 +303,10 @@ retarget_create(Oid from, Oid to)
 						 "same types";
 	else if (type_is_used(r->to_type))
 		r->type_reason = "and something uses the row type of the other table, too";
+	else if (has_triggers(from) || has_triggers(to))
+		r->type_reason =
+			"which has triggers: functions of theirs that have run know the type of its "
+			"rows";
 	else if (own_whole_rows(from, r->from_type) || own_whole_rows(to, r->to_type))
 		r->type_reason = "and so does a trigger, check, policy, default or index of its own, which "
 						 "stays with its table";

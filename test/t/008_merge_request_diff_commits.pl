@@ -217,10 +217,17 @@ step('05_mr5_finalize_backfill.sql');
 cmp_ok(stale_keys(1), '>', 0, 'MR5: commits that were forgotten are noticed');
 is(stale_keys(0), '0', 'and put right');
 is(verification(0), '0|0|0|0', 'no row is missing, extra, different or failed');
-is( sql("SELECT skipped > 0 AND skipped = (SELECT count(*) FROM control
+# the application removes commits meanwhile: of two counts that are not of one moment, try more than once
+my $skipped = 'f';
+for (1 .. 20)
+{
+	last if $skipped eq 't';
+	sql("CALL migrate_ext.verify('$MIGRATION')");
+	$skipped = sql("SELECT skipped > 0 AND skipped = (SELECT count(*) FROM control
 			WHERE merge_request_diff_id NOT IN (SELECT id FROM merge_request_diffs))
-		FROM migrate_ext.verifications WHERE migration = '$MIGRATION' ORDER BY verified_at DESC LIMIT 1"),
-	't', 'and commits without a diff are counted as skipped');
+		FROM migrate_ext.verifications WHERE migration = '$MIGRATION' ORDER BY verified_at DESC LIMIT 1");
+}
+is($skipped, 't', 'and commits without a diff are counted as skipped');
 is(sql("SELECT count(*) FROM $TARGET WHERE project_id = 0"), '0', 'no row of the target is without project any more');
 
 $next = start_release(@N_RS);

@@ -168,7 +168,8 @@ sub snapshots_node
 # Every call, on a standby
 
 # By function, for what PUBLIC may call.  What only reads must work; all else is refused.
-my @READS = ("preflight('live')", "differences('live')", "preview('plain', 'k', 2)");
+my @READS = ("preflight('live')", "differences('live')", "preview('plain', 'k', 2)", "plan('live')", "describe('plain')",
+	"catalog_difference('{}', '{}')");
 my %REFUSED = (
 	SELECT => [
 		"partition_by_hash('plain', 'k', 2)", "partition_by_list('plain', 'k')", "partition_by_range('plain', 'k', 10)",
@@ -176,7 +177,7 @@ my %REFUSED = (
 		"configure('live', 'workers', '1')",
 		map { "$_('live')" } qw(install_sync start start_backfill replace_sync pause resume swap unswap repair retry_failed forget)
 	],
-	CALL => [ "enforce_key('plain', 'k')", "wait_for('live', 'swapped', '1 s')", map { "$_('live')" } qw(run verify finalize undo complete cancel) ]);
+	CALL => [ "enforce_key('plain', 'k')", "wait_for('live', 'swapped', '1 s')", map { "$_('live')" } qw(run verify finalize undo complete cancel rehearse) ]);
 
 sub standby_refuses
 {
