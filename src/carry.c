@@ -22,18 +22,6 @@ struct Carried
 	void *of[lengthof(carriers)];
 };
 
-Oid
-carry_front(const Migration *m, Direction direction)
-{
-	return direction == DIRECTION_FORWARD ? m->source : m->target;
-}
-
-Oid
-carry_back(const Migration *m, Direction direction)
-{
-	return direction == DIRECTION_FORWARD ? m->target : m->source;
-}
-
 bool
 carry_is_prepared(Migration *m, Direction direction)
 {
@@ -57,7 +45,7 @@ prepare_one(Run *run, void *arg)
 	*done = true;
 	if (m == NULL || m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED))
 		return;
-	direction = m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	direction = direction_of(m);
 	run_limit_lock_waits(run);
 	for (int i = 0; i < lengthof(carriers) && *done; i++)
 	{

@@ -64,9 +64,6 @@ typedef struct Carrier
 	void (*leave)(Migration *m, Oid left);
 } Carrier;
 
-extern Oid carry_front(const Migration *m, Direction direction);
-extern Oid carry_back(const Migration *m, Direction direction);
-
 /* Is all that can be made before the swap there?  Changes nothing. */
 extern bool carry_is_prepared(Migration *m, Direction direction);
 

@@ -282,8 +282,8 @@ make_key(Migration *m, Oid front, Oid back, const Step *step)
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = carry_front(m, direction);
-	Oid back = carry_back(m, direction);
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
 	Step *step = next_step(front, back, NULL, NULL);
 
 	if (step == NULL || look_only)
@@ -345,7 +345,7 @@ move(Migration *m, Direction direction, void *collected)
 	ListCell *lc;
 
 	foreach (lc, carry_fk_statements("SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
-									 carry_front(m, direction), carry_back(m, direction)))
+									 front_of(m, direction), back_of(m, direction)))
 		(void) sql_run("%s", (char *) lfirst(lc));
 	CommandCounterIncrement();
 }

@@ -219,15 +219,15 @@ collect(Migration *m, Direction direction)
 	bool *exact = palloc(sizeof(bool));
 
 	*exact = carry_is_exact(m, direction);
-	hold_rows(carry_front(m, direction));
+	hold_rows(front_of(m, direction));
 	return exact;
 }
 
 static void
 move(Migration *m, Direction direction, void *collected)
 {
-	Oid front = carry_front(m, direction);
-	Oid back = carry_back(m, direction);
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
 	bool exact = *(bool *) collected;
 
 	copy_table_acl(front, back, exact);

@@ -301,7 +301,7 @@ lock_mode(Oid class, char relkind)
 static List *
 named_locks(Migration *m, Direction direction)
 {
-	Oid front = carry_front(m, direction);
+	Oid front = front_of(m, direction);
 	List *locks = NIL;
 	ListCell *lc;
 
@@ -314,7 +314,7 @@ named_locks(Migration *m, Direction direction)
 		Oid relid = HeapTupleIsValid(tuple) ? relation_of(store, catalog, tuple) : InvalidOid;
 
 		table_close(catalog, AccessShareLock);
-		if (OidIsValid(relid) && relid != front && relid != carry_back(m, direction))
+		if (OidIsValid(relid) && relid != front && relid != back_of(m, direction))
 			locks = carry_add_lock(locks, relid, lock_mode(named->class, get_rel_relkind(relid)));
 	}
 	return locks;
@@ -343,8 +343,8 @@ is_written(Retarget *r, const Named *named)
 static bool
 prepare_named(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = carry_front(m, direction);
-	Oid back = carry_back(m, direction);
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
 	Retarget *r = NULL;
 	bool written = false;
 	ListCell *lc;
@@ -371,8 +371,8 @@ prepare_named(Migration *m, Direction direction, bool look_only)
 static void
 move_named(Migration *m, Direction direction, void *collected)
 {
-	Oid front = carry_front(m, direction);
-	Oid back = carry_back(m, direction);
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
 	Retarget *r = retarget_create(front, back);
 	ListCell *lc;
 

@@ -53,7 +53,7 @@ collect(Migration *m, Direction direction)
 	user_switch_superuser(&user);
 	collected->statements = sql_text("SELECT pg_catalog.string_agg(statement, '; ')"
 									 " FROM migrate_ext.carry_own_policies(%u, %u)",
-									 carry_front(m, direction), carry_back(m, direction));
+									 front_of(m, direction), back_of(m, direction));
 	user_switch_back(&user);
 	return collected;
 }
@@ -85,7 +85,7 @@ static void
 move(Migration *m, Direction direction, void *arg)
 {
 	Collected *collected = arg;
-	Oid back = carry_back(m, direction);
+	Oid back = back_of(m, direction);
 	UserSwitch user;
 
 	if (collected->statements != NULL)
@@ -94,7 +94,7 @@ move(Migration *m, Direction direction, void *arg)
 		(void) sql_run("%s", collected->statements);
 		user_switch_back(&user);
 	}
-	copy_flags(carry_front(m, direction), back, collected->exact);
+	copy_flags(front_of(m, direction), back, collected->exact);
 }
 
 const Carrier carry_policies = {"policies", prepare, collect, move};

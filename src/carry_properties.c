@@ -73,8 +73,8 @@ static void *
 collect_labels(Migration *m, Direction direction)
 {
 	Oid types[] = {OIDOID, OIDOID, BOOLOID};
-	Datum values[] = {ObjectIdGetDatum(carry_front(m, direction)),
-					  ObjectIdGetDatum(carry_back(m, direction)),
+	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
+					  ObjectIdGetDatum(back_of(m, direction)),
 					  BoolGetDatum(carry_is_exact(m, direction))};
 	CatalogCall call = {0};
 	List *labels = NIL;
@@ -107,7 +107,7 @@ move_labels(Migration *m, Direction direction, void *labels)
 	foreach (lc, (List *) labels)
 	{
 		Label *label = lfirst(lc);
-		ObjectAddress object = {RelationRelationId, carry_back(m, direction), label->column};
+		ObjectAddress object = {RelationRelationId, back_of(m, direction), label->column};
 
 		SetSecurityLabel(&object, label->provider, label->label);
 	}

@@ -250,7 +250,7 @@ invalidate(Oid relid)
 static void
 move_publications(Migration *m, Direction direction, void *collected)
 {
-	Retarget *r = retarget_create(carry_front(m, direction), carry_back(m, direction));
+	Retarget *r = retarget_create(front_of(m, direction), back_of(m, direction));
 	Relation entries = table_open(PublicationRelRelationId, RowExclusiveLock);
 	List *found = NIL;
 	ScanKeyData key;

@@ -138,10 +138,10 @@ fetch_statements(MemoryContext memory)
 static List *
 ask(Migration *m, Direction direction, const char *function, long limit)
 {
-	Oid front = carry_front(m, direction);
+	Oid front = front_of(m, direction);
 	Oid types[] = {INT8OID, OIDOID, OIDOID, BOOLOID, BOOLOID};
 	Datum values[] = {
-		Int64GetDatum(m->id), ObjectIdGetDatum(front), ObjectIdGetDatum(carry_back(m, direction)),
+		Int64GetDatum(m->id), ObjectIdGetDatum(front), ObjectIdGetDatum(back_of(m, direction)),
 		BoolGetDatum(carry_is_exact(m, direction)), BoolGetDatum(!holds_swap_locks(front))};
 	MemoryContext memory = CurrentMemoryContext;
 	List *statements;
@@ -204,8 +204,8 @@ record(Migration *m, const char *function, int count, const char *statements, co
 			  psprintf("{\"by\": %s, \"statements\": [%s], \"made\": [%s]}", json_quote(function),
 					   statements, made),
 			  "%d statement%s so that %s follows %s", count, count == 1 ? "" : "s",
-			  sql_relation(m->state == STATE_SWAPPED ? m->source : m->target),
-			  sql_relation(m->state == STATE_SWAPPED ? m->target : m->source));
+			  sql_relation(back_of(m, direction_of(m))),
+			  sql_relation(front_of(m, direction_of(m))));
 }
 
 bool
@@ -221,7 +221,7 @@ carry_by_statements(Migration *m, Direction direction, const char *function, boo
 
 	if (statements == NIL || look_only)
 		return statements == NIL;
-	owner = relinfo_owner(carry_back(m, direction));
+	owner = relinfo_owner(back_of(m, direction));
 	if (!OidIsValid(owner))
 		return true;
 	initStringInfo(&texts);

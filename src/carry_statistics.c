@@ -45,7 +45,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 		catalog_forget_analyzed(m);
 	else
 	{
-		Oid back = carry_back(m, direction);
+		Oid back = back_of(m, direction);
 
 		user_switch_owner(&user, relinfo_owner(back));
 		(void) sql_run("ANALYZE %s", sql_relation(back));
@@ -64,8 +64,8 @@ static void *
 collect(Migration *m, Direction direction)
 {
 	Oid types[] = {OIDOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(carry_front(m, direction)),
-					  ObjectIdGetDatum(carry_back(m, direction))};
+	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
+					  ObjectIdGetDatum(back_of(m, direction))};
 	CatalogCall call = {0};
 	List *pairs = NIL;
 	uint64 count = catalog_begin(&call,

@@ -54,10 +54,10 @@ move_subscriptions(Migration *m, Direction direction, void *collected)
 	HeapTuple tuple;
 
 	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(carry_front(m, direction)));
+				ObjectIdGetDatum(front_of(m, direction)));
 	scan = systable_beginscan(entries, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
 	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		move_entry(m, entries, tuple, carry_back(m, direction));
+		move_entry(m, entries, tuple, back_of(m, direction));
 	systable_endscan(scan);
 	table_close(entries, RowExclusiveLock);
 }

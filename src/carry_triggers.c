@@ -104,8 +104,8 @@ make_trigger(Migration *m, Oid back, const Step *step)
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = carry_front(m, direction);
-	Oid back = carry_back(m, direction);
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
 	Step *step = next_step(front, back);
 	UserSwitch user;
 
@@ -130,7 +130,7 @@ move(Migration *m, Direction direction, void *collected)
 
 	foreach (lc, carry_fk_statements("SELECT relation || ' ' || change"
 									 " FROM migrate_ext.trigger_flip($1, $2)",
-									 carry_front(m, direction), carry_back(m, direction)))
+									 front_of(m, direction), back_of(m, direction)))
 	{
 		Oid relid = atooid(lfirst(lc));
 		UserSwitch user;

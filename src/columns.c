@@ -355,8 +355,8 @@ columns_build(Migration *m, Direction direction)
 	ColumnMap *map = palloc0(sizeof(ColumnMap));
 	UserSwitch save;
 
-	map->from = forward ? m->source : m->target;
-	map->to = forward ? m->target : m->source;
+	map->from = front_of(m, direction);
+	map->to = back_of(m, direction);
 	builder.map = map;
 	builder.option = forward ? "columns" : "reverse_columns";
 	builder.expressions = expressions_option(m, builder.option);

@@ -189,7 +189,7 @@ key_columns_of(Migration *m, Sides *sides)
 Sides *
 compare_sides(Migration *m, bool with_failed)
 {
-	Direction direction = m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	Direction direction = direction_of(m);
 	ColumnMap *map = columns_build(m, direction);
 	Identity *identity = relinfo_identity(m->source, false);
 	Sides *sides = palloc0(sizeof(Sides));

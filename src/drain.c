@@ -93,12 +93,6 @@ typedef struct Drain
 	bool written;
 } Drain;
 
-static Direction
-direction_of(Migration *m)
-{
-	return m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
-}
-
 /* ------------------------------------------------------------------------
  * Order
  * ------------------------------------------------------------------------
@@ -264,13 +258,12 @@ static void
 lock_tables(Drain *drain)
 {
 	Migration *m = drain->run->m;
-	bool forward = direction_of(m) == DIRECTION_FORWARD;
+	Direction direction = direction_of(m);
 
 	if (drain->live)
 		run_limit_lock_waits(drain->run);
-	LockRelationOid(forward ? m->source : m->target,
-					drain->live ? ShareRowExclusiveLock : AccessShareLock);
-	LockRelationOid(forward ? m->target : m->source, RowExclusiveLock);
+	LockRelationOid(front_of(m, direction), drain->live ? ShareRowExclusiveLock : AccessShareLock);
+	LockRelationOid(back_of(m, direction), RowExclusiveLock);
 	guard_check(m);
 	drainer_lock(m->id);
 }

@@ -228,9 +228,9 @@ follow_columns(Migration *m)
 	List *columns = relinfo_shape_columns(swapped ? m->target_shape : m->source_shape);
 	TupleDesc desc;
 
-	f.back = swapped ? m->source : m->target;
+	f.back = back_of(m, direction_of(m));
 	f.expressions = option != NULL ? json_parse(option) : NULL;
-	f.front = relation_open(swapped ? m->target : m->source, NoLock);
+	f.front = relation_open(front_of(m, direction_of(m)), NoLock);
 	desc = CreateTupleDescCopyConstr(RelationGetDescr(f.front));
 	for (int i = 0; i < desc->natts; i++)
 	{

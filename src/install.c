@@ -45,8 +45,7 @@
 void
 install_lock_front(const Migration *m)
 {
-	Relation rel =
-		try_table_open(m->state == STATE_SWAPPED ? m->target : m->source, ShareRowExclusiveLock);
+	Relation rel = try_table_open(front_of(m, direction_of(m)), ShareRowExclusiveLock);
 
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),

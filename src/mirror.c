@@ -107,14 +107,14 @@ mirror_prepare(Mirror *mirror)
 {
 	Migration *m = mirror->m;
 	bool forward = mirror->direction == DIRECTION_FORWARD;
-	Oid front = forward ? m->source : m->target;
+	Oid front = front_of(m, mirror->direction);
 	MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
 
 	watch_relation(m->source);
 	watch_relation(m->target);
 	watch_relation(m->log);
 	LockRelationOid(front, AccessShareLock);
-	mirror->back_root = table_open(forward ? m->target : m->source, RowExclusiveLock);
+	mirror->back_root = table_open(back_of(m, mirror->direction), RowExclusiveLock);
 	mirror->generation = watched_changes; /* locked: now it stands still */
 	mirror->source_desc = copy_descriptor(m->source);
 	mirror->target_desc = copy_descriptor(m->target);

@@ -171,7 +171,7 @@ other_triggers_replace(Migration *m, List *names)
 	ListCell *cell;
 
 	foreach (cell, names)
-		replace_one(m, m->state == STATE_SWAPPED ? m->target : m->source, lfirst(cell));
+		replace_one(m, front_of(m, direction_of(m)), lfirst(cell));
 }
 
 /* ------------------------------------------------------------------------

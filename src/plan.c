@@ -276,7 +276,7 @@ plan_all(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
 	char *schema = get_namespace_name(get_rel_namespace(m->source));
-	char *table = sql_relation(m->state == STATE_SWAPPED ? m->target : m->source);
+	char *table = sql_relation(front_of(m, direction_of(m)));
 	char *original = get_rel_name(m->source);
 
 	if (m->state < STATE_SWAPPED)

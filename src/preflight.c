@@ -177,10 +177,10 @@ each_missing_standby(RowFunction f, void *arg)
 static void
 each_error(Migration *m, RowFunction f, void *arg)
 {
-	bool swapped = m->state == STATE_SWAPPED;
+	Direction direction = direction_of(m);
 	Oid types[] = {OIDOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(swapped ? m->target : m->source),
-					  ObjectIdGetDatum(swapped ? m->source : m->target)};
+	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
+					  ObjectIdGetDatum(back_of(m, direction))};
 	UserSwitch user;
 	bool pushed;
 

@@ -268,17 +268,15 @@ reconcile_range(Run *run, void *arg)
 {
 	Range *range = arg;
 	Migration *m = run->m;
-	bool swapped;
 	instr_time start;
 	instr_time took;
 
 	range->pending = false;
 	if (m == NULL || m->paused || m->state < STATE_CATCHING_UP || m->state > STATE_SWAPPED)
 		return;
-	swapped = m->state == STATE_SWAPPED;
 	run_limit_lock_waits(run);
-	LockRelationOid(swapped ? m->target : m->source, AccessShareLock);
-	LockRelationOid(swapped ? m->source : m->target, AccessShareLock);
+	LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
+	LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
 	/* the place first: whoever asks for it anew may have changed the definition */
 	range->pending = load_place(m, &range->low);
 	guard_check(m);

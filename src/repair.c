@@ -53,8 +53,8 @@ lock_equal_tables(Migration *m, const char *call)
 						errdetail("%s compares tables that are kept equal: it needs state live or "
 								  "swapped.",
 								  call)));
-	LockRelationOid(swapped ? m->target : m->source, AccessShareLock);
-	LockRelationOid(swapped ? m->source : m->target, AccessShareLock);
+	LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
+	LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
 	if (get_rel_name(m->source) == NULL || get_rel_name(m->target) == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),

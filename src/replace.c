@@ -211,7 +211,7 @@ follow(Migration *m)
 	bool other_values;
 	int changed;
 
-	LockRelationOid(m->state == STATE_SWAPPED ? m->source : m->target, RowExclusiveLock);
+	LockRelationOid(back_of(m, direction_of(m)), RowExclusiveLock);
 	check_untouched(m);
 	changed = follow_columns(m);
 	other_values = reread_derived(m);

@@ -69,7 +69,7 @@ wanted_direction(const Migration *m, Direction *direction)
 {
 	if (m == NULL || m->paused)
 		return false;
-	*direction = m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	*direction = direction_of(m);
 	return m->state == swap_from(*direction) && m->goal == swap_to(*direction);
 }
 
@@ -232,8 +232,7 @@ look_at_carried(Run *run, void *arg)
 	bool *prepared = arg;
 
 	run_limit_lock_waits(run);
-	*prepared = carry_is_prepared(run->m, run->m->state == STATE_SWAPPED ? DIRECTION_REVERSE
-																		 : DIRECTION_FORWARD);
+	*prepared = carry_is_prepared(run->m, direction_of(run->m));
 }
 
 static Gate

@@ -204,9 +204,8 @@ lock_within(Oid relid, LOCKMODE mode, const SwapTimes *times, int timeout)
 static void
 lock_tables(Migration *m, Direction direction, SwapTimes *times)
 {
-	bool swapped = direction == DIRECTION_REVERSE;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
-	Oid tables[] = {swapped ? m->target : m->source, swapped ? m->source : m->target};
+	Oid tables[] = {front_of(m, direction), back_of(m, direction)};
 	List *others = carry_locks(m, direction);
 	ListCell *lc;
 	int i;
@@ -383,7 +382,7 @@ swap_rehearse(Migration *m, SwapTimes *times, SwapRehearsal *rehearsal)
 {
 	/* comparing and waiting for snapshots come before the locks: they can't be rehearsed here */
 	SwapRequest request = {.ignore_old_snapshots = true};
-	Direction forth = m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+	Direction forth = direction_of(m);
 	Direction back = forth == DIRECTION_FORWARD ? DIRECTION_REVERSE : DIRECTION_FORWARD;
 	StringInfoData missing;
 	List *changes = NIL;
@@ -401,8 +400,8 @@ swap_rehearse(Migration *m, SwapTimes *times, SwapRehearsal *rehearsal)
 	if (forth == DIRECTION_REVERSE)
 		changes = changes_of_last_swap(m);
 	/* both, so that nothing has to be read or planned for the first time under the locks */
-	(void) describe_relation(carry_back(m, forth));
-	before = describe_relation(carry_front(m, forth));
+	(void) describe_relation(back_of(m, forth));
+	before = describe_relation(front_of(m, forth));
 
 	lock_tables(m, forth, times);
 	ME_DEBUG_POINT("rehearsal_locked");
@@ -413,7 +412,7 @@ swap_rehearse(Migration *m, SwapTimes *times, SwapRehearsal *rehearsal)
 	exchange(m, forth, changes);
 	CommandCounterIncrement();
 	rehearsal->forth_ms = lap(&clock);
-	rehearsal->swapped = describe_differences(before, describe_relation(carry_front(m, back)));
+	rehearsal->swapped = describe_differences(before, describe_relation(front_of(m, back)));
 	ME_DEBUG_POINT("rehearsal_swapped");
 	(void) lap(&clock);
 
@@ -424,7 +423,7 @@ swap_rehearse(Migration *m, SwapTimes *times, SwapRehearsal *rehearsal)
 	exchange(m, back, back == DIRECTION_REVERSE ? changes_of_last_swap(m) : NIL);
 	CommandCounterIncrement();
 	rehearsal->back_ms = lap(&clock);
-	rehearsal->returned = describe_differences(before, describe_relation(carry_front(m, forth)));
+	rehearsal->returned = describe_differences(before, describe_relation(front_of(m, forth)));
 }
 
 /*

@@ -307,7 +307,7 @@ find_same(const Request *request)
 {
 	Migration *m = catalog_of_table(request->source);
 
-	if (m == NULL || request->source != (m->state == STATE_SWAPPED ? m->target : m->source))
+	if (m == NULL || request->source != front_of(m, direction_of(m)))
 		return NULL;
 	if (request->migration != NULL && strcmp(request->migration, m->name) != 0)
 		return NULL;

@@ -102,6 +102,27 @@ typedef struct Migration
 	bool needs_mending;		 /* and it has not been put right yet */
 } Migration;
 
+/* Which way its rows are carried in the state it is in. */
+static inline Direction
+direction_of(const Migration *m)
+{
+	return m->state == STATE_SWAPPED ? DIRECTION_REVERSE : DIRECTION_FORWARD;
+}
+
+/* The table that rows are carried from: the one that the application uses. */
+static inline Oid
+front_of(const Migration *m, Direction direction)
+{
+	return direction == DIRECTION_FORWARD ? m->source : m->target;
+}
+
+/* The one that is kept in step with it. */
+static inline Oid
+back_of(const Migration *m, Direction direction)
+{
+	return direction == DIRECTION_FORWARD ? m->target : m->source;
+}
+
 /*
  * A process working on a migration: leader, helper, or a session inside
  * run(), finalize() and the like.  run.c owns it.
