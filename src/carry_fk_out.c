@@ -49,7 +49,6 @@
 #include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
@@ -317,11 +316,8 @@ carry_fk_lock(Migration *m, const char *sql)
 	{
 		Oid relid = atooid(lfirst(lc));
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
-		char rest[32];
 
-		snprintf(rest, sizeof(rest), "%d", Max(1, timeout - (int) spent));
-		(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-								 true, 0, false);
+		limit_lock_wait(timeout - (int) spent);
 		LockRelationOid(relid, ShareRowExclusiveLock);
 	}
 }

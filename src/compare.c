@@ -27,6 +27,7 @@
 #include "compare.h"
 #include "nodes/nodeFuncs.h"
 #include "relinfo.h"
+#include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
 #include "utils/builtins.h"
@@ -694,10 +695,8 @@ compare_differences(Migration *m, Sides *sides, const char *low, const char *hig
 void
 compare_set_planner(void)
 {
-	(void) set_config_option("enable_seqscan", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE,
-							 true, 0, false);
-	(void) set_config_option("jit", "off", PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
+	pin_setting("enable_seqscan", "off");
+	forbid_compiling();
 }
 
 int64

@@ -297,23 +297,16 @@ copy_error_context(void *arg)
 			   batch->last_block, batch->relation);
 }
 
-/* For this transaction only. */
-static void
-set_locally(const char *name, const char *value, GucAction action)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, action, true, 0, false);
-}
-
 static void
 set_for_copying(void)
 {
 	/* compiling a query whose rows go through a receiver of ours costs more than it gains */
-	set_locally("jit", "off", GUC_ACTION_SAVE);
-	set_locally("enable_tidscan", "on", GUC_ACTION_SAVE);
+	forbid_compiling();
+	pin_setting("enable_tidscan", "on");
 
 	/* a join that derives keys is to be held in memory: as much of it as an index build has */
 	if (work_mem < maintenance_work_mem)
-		set_locally("work_mem", psprintf("%dkB", maintenance_work_mem), GUC_ACTION_SAVE);
+		pin_setting("work_mem", psprintf("%dkB", maintenance_work_mem));
 
 	/*
 	 * A crash may lose the last commits, but none in part: the batch's row is
@@ -321,7 +314,7 @@ set_for_copying(void)
 	 * not SAVE: it must be in force when the transaction commits, after
 	 * run_commit() has put other settings back.
 	 */
-	set_locally("synchronous_commit", "off", GUC_ACTION_LOCAL);
+	set_until_commit("synchronous_commit", "off");
 }
 
 /*

@@ -21,7 +21,6 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 
@@ -57,14 +56,6 @@ check_spi(int code, int expected, const char *sql)
 						errmsg("could not execute a statement of migrate_ext: %s",
 							   SPI_result_code_string(code)),
 						errdetail_internal("%s", sql)));
-}
-
-/* Compiling takes longer than the statement runs.  In the caller's GUC nest level. */
-static void
-forbid_compiling(void)
-{
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
 }
 
 /* Within SPI. */

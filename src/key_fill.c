@@ -49,7 +49,6 @@
 #include "storage/lmgr.h"
 #include "throttle.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -174,13 +173,6 @@ key_counts_add(KeyCounts *a, const KeyCounts *b)
  * ------------------------------------------------------------------------
  */
 
-/* For this transaction only. */
-static void
-set_locally(const char *name, const char *value, GucAction action)
-{
-	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, action, true, 0, false);
-}
-
 /*
  * The table's triggers fire as its owner, with the search_path of who called
  * backfill_key(), behind pg_catalog, in which our own statement was written.
@@ -192,16 +184,14 @@ become_writer(Run *run, KeySql **sql, Relation rel, KeyRange range)
 	char *search_path = json_field(run->m->options, "search_path");
 
 	(void) sql_run("SET CONSTRAINTS ALL IMMEDIATE");
-	set_locally("jit", "off", GUC_ACTION_SAVE);
-	set_locally("enable_tidscan", "on", GUC_ACTION_SAVE);
+	forbid_compiling();
+	pin_setting("enable_tidscan", "on");
 	/* as in the copy: what a crash loses is done again; in force at the commit */
-	set_locally("synchronous_commit", "off", GUC_ACTION_LOCAL);
+	set_until_commit("synchronous_commit", "off");
 	run_as_owner(run);
 	*sql = key_sql(run, rel, range);
-	(void) set_config_option(
-		"search_path",
-		psprintf("pg_catalog, %s%spg_temp", search_path, *search_path != '\0' ? ", " : ""),
-		PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	pin_setting("search_path",
+				psprintf("pg_catalog, %s%spg_temp", search_path, *search_path != '\0' ? ", " : ""));
 }
 
 /* Run a query of one row; its columns that are numbers.  The last may be jsonb. */

@@ -21,7 +21,6 @@
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
@@ -68,17 +67,6 @@ each_row(RowFunction f, void *arg)
 			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, j + 1);
 		f(row, arg);
 	}
-}
-
-/*
- * Compiling statements of this size takes longer than they run; a cost that the
- * planner overestimates must not lead to that.  In the caller's GUC nest level.
- */
-static void
-forbid_compiling(void)
-{
-	(void) set_config_option("jit", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
-							 false);
 }
 
 /* A worker has no snapshot of its own, and SPI wants one around its own. */

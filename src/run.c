@@ -67,11 +67,24 @@ static const PinnedSetting own_settings[] = {
 	{"check_function_bodies", "off"},
 };
 
-static void
+void
 pin_setting(const char *name, const char *value)
 {
 	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0,
 							 false);
+}
+
+void
+set_until_commit(const char *name, const char *value)
+{
+	(void) set_config_option(name, value, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_LOCAL, true, 0,
+							 false);
+}
+
+void
+forbid_compiling(void)
+{
+	pin_setting("jit", "off");
 }
 
 void
@@ -231,8 +244,7 @@ static void
 commit_locally(Run *run)
 {
 	if (run->holds_locks && synchronous_commit > SYNCHRONOUS_COMMIT_LOCAL_FLUSH)
-		(void) set_config_option("synchronous_commit", "local", PGC_USERSET, PGC_S_SESSION,
-								 GUC_ACTION_LOCAL, true, 0, false);
+		set_until_commit("synchronous_commit", "local");
 }
 
 /* Commit what run_begin() began. */
@@ -349,6 +361,12 @@ run_as_self(Run *run)
 						   run->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 }
 
+void
+limit_lock_wait(int ms)
+{
+	pin_setting("lock_timeout", psprintf("%d", Max(1, ms)));
+}
+
 /*
  * deadlock_timeout below lock_timeout: an autovacuum is only asked to yield
  * when the waiter's deadlock check runs.
@@ -356,7 +374,7 @@ run_as_self(Run *run)
 void
 limit_lock_waits(const Migration *m)
 {
-	pin_setting("lock_timeout", psprintf("%d", settings_get_int(m, "lock_timeout_ms")));
+	limit_lock_wait(settings_get_int(m, "lock_timeout_ms"));
 	pin_setting("deadlock_timeout", psprintf("%d", settings_get_int(m, "deadlock_timeout_ms")));
 }
 

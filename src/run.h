@@ -60,6 +60,9 @@ extern void run_limit_lock_waits(Run *run);
 /* the same within a UserSwitch or any other GUC nest level of the caller's */
 extern void limit_lock_waits(const Migration *m);
 
+/* Of these the first alone, in milliseconds, for what is left of a sum of waits. */
+extern void limit_lock_wait(int ms);
+
 /*
  * Sleep outside of a transaction's work, up to ms, or until the latch is set.
  * Handles interrupts, configuration reload, postmaster death.
@@ -88,5 +91,17 @@ extern void user_switch_back(UserSwitch *save);
  * nest level, which ends it.  A Run and a UserSwitch have done so already.
  */
 extern void pin_expression_settings(void);
+
+/* One setting in the same way, whatever the user may set. */
+extern void pin_setting(const char *name, const char *value);
+
+/* For all of the transaction, its COMMIT too, after the GUC nest levels have ended. */
+extern void set_until_commit(const char *name, const char *value);
+
+/*
+ * For statements that take less time than compiling them would, however much the
+ * planner thinks that they cost.
+ */
+extern void forbid_compiling(void);
 
 #endif

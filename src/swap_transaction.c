@@ -37,7 +37,6 @@
 #include "lib/stringinfo.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 
 #include "carry.h"
@@ -187,13 +186,9 @@ static void
 lock_within(Oid relid, LOCKMODE mode, const SwapTimes *times, int timeout)
 {
 	instr_time now;
-	char rest[32];
 
 	INSTR_TIME_SET_CURRENT(now);
-	snprintf(rest, sizeof(rest), "%d",
-			 Max(1, timeout - (int) swap_elapsed_ms(times->asked_at, now)));
-	(void) set_config_option("lock_timeout", rest, PGC_SUSET, PGC_S_SESSION, GUC_ACTION_SAVE, true,
-							 0, false);
+	limit_lock_wait(timeout - (int) swap_elapsed_ms(times->asked_at, now));
 	LockRelationOid(relid, mode);
 }
 
