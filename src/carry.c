@@ -15,6 +15,8 @@
 #include "attempt.h"
 #include "carry.h"
 #include "carry_kinds.h"
+#include "catalog/pg_type.h"
+#include "catalog_spi.h"
 #include "run.h"
 
 struct Carried
@@ -172,4 +174,13 @@ carry_leave(Migration *m, Oid left)
 		if (carriers[i] != NULL && carriers[i]->leave != NULL)
 			carriers[i]->leave(m, left);
 	}
+}
+
+List *
+carry_texts(const char *sql, Oid one, Oid other)
+{
+	Oid types[] = {OIDOID, OIDOID};
+	Datum values[] = {ObjectIdGetDatum(one), ObjectIdGetDatum(other)};
+
+	return catalog_texts(sql, lengthof(types), types, values);
 }

@@ -97,4 +97,7 @@ extern void carry_move(Migration *m, Direction direction, Carried *carried);
 /* At the end, for the table that stays on its own; lock waits are bounded. */
 extern void carry_leave(Migration *m, Oid left);
 
+/* The first column of what a query with two OIDs returns, a text: List of char *. */
+extern List *carry_texts(const char *sql, Oid one, Oid other);
+
 #endif

@@ -55,7 +55,6 @@
 #include "utils/timestamp.h"
 
 #include "carry.h"
-#include "carry_fk.h"
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "debug_point.h"
@@ -110,29 +109,6 @@ next_step(Oid front, Oid back, const char *kind, const char *name)
 	}
 	catalog_end(&call);
 	return step;
-}
-
-/* See carry_fk.h. */
-List *
-carry_fk_statements(const char *sql, Oid one, Oid other)
-{
-	Oid types[] = {OIDOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(one), ObjectIdGetDatum(other)};
-	CatalogCall call = {0};
-	List *statements = NIL;
-	uint64 n = catalog_begin(&call, sql, 2, types, values, NULL);
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool isnull;
-		Datum value = catalog_value(&call, i, 1, &isnull);
-		MemoryContext old = MemoryContextSwitchTo(call.outer);
-
-		statements = lappend(statements, TextDatumGetCString(value));
-		MemoryContextSwitchTo(old);
-	}
-	catalog_end(&call);
-	return statements;
 }
 
 /* ------------------------------------------------------------------------
@@ -222,7 +198,7 @@ copy_names(Oid front, Oid back)
 {
 	ListCell *lc;
 
-	foreach (lc, carry_fk_statements(
+	foreach (lc, carry_texts(
 					 "SELECT b.oid || ' ' || f.conname FROM migrate_ext.fk_out_pairs($1, $2) p"
 					 " JOIN pg_catalog.pg_constraint f ON f.conparentid = p.front_fk"
 					 " AND f.conrelid = $1 AND f.confrelid <> $1"
@@ -304,15 +280,19 @@ prepare(Migration *m, Direction direction, bool look_only)
  * ------------------------------------------------------------------------
  */
 
-/* See carry_fk.h. */
-void
-carry_fk_lock(Migration *m, const char *sql)
+/*
+ * Under the swap's locks: lock tables against writers as well
+ * (ShareRowExclusiveLock), all waits within one lock_timeout_ms.  sql returns
+ * their OIDs as text, given source and target.  55P03 where one is not to be had.
+ */
+static void
+lock_referenced(Migration *m, const char *sql)
 {
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	TimestampTz began = GetCurrentTimestamp();
 	ListCell *lc;
 
-	foreach (lc, carry_fk_statements(sql, m->source, m->target))
+	foreach (lc, carry_texts(sql, m->source, m->target))
 	{
 		Oid relid = atooid(lfirst(lc));
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
@@ -326,12 +306,12 @@ carry_fk_lock(Migration *m, const char *sql)
 static void *
 collect(Migration *m, Direction direction)
 {
-	carry_fk_lock(m, "SELECT DISTINCT k.confrelid::text, k.confrelid"
-					 " FROM pg_catalog.pg_constraint k"
-					 " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
-					 " AND k.confrelid NOT IN ($1, $2)"
-					 " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
-					 " WHERE p.relation = k.confrelid) ORDER BY k.confrelid");
+	lock_referenced(m, "SELECT DISTINCT k.confrelid::text, k.confrelid"
+					   " FROM pg_catalog.pg_constraint k"
+					   " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
+					   " AND k.confrelid NOT IN ($1, $2)"
+					   " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
+					   " WHERE p.relation = k.confrelid) ORDER BY k.confrelid");
 	return NULL;
 }
 
@@ -340,8 +320,8 @@ move(Migration *m, Direction direction, void *collected)
 {
 	ListCell *lc;
 
-	foreach (lc, carry_fk_statements("SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
-									 front_of(m, direction), back_of(m, direction)))
+	foreach (lc, carry_texts("SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
+							 front_of(m, direction), back_of(m, direction)))
 		(void) sql_run("%s", (char *) lfirst(lc));
 	CommandCounterIncrement();
 }
@@ -364,30 +344,29 @@ leave(Migration *m, Oid left)
 	Oid other = completed ? m->target : m->source;
 	ListCell *lc;
 
-	foreach (lc, carry_fk_statements(
-					 "SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
-					 " b.conrelid::pg_catalog.regclass, b.conname)"
-					 " FROM pg_catalog.pg_constraint b WHERE b.conrelid = $2 AND b.contype = 'f'"
-					 " AND b.conparentid = 0"
-					 " AND (EXISTS (SELECT FROM migrate_ext.fk_out_triggers(b.oid) t"
-					 " WHERE t.enabled = 'D')"
-					 " OR migrate_ext.is_carried($1, $2, 'foreign key', b.conname))"
-					 " AND (migrate_ext.is_carried($1, $2, 'foreign key', b.conname)"
-					 " OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = $2))",
-					 other, left))
+	foreach (
+		lc, carry_texts("SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
+						" b.conrelid::pg_catalog.regclass, b.conname)"
+						" FROM pg_catalog.pg_constraint b WHERE b.conrelid = $2 AND b.contype = 'f'"
+						" AND b.conparentid = 0"
+						" AND (EXISTS (SELECT FROM migrate_ext.fk_out_triggers(b.oid) t"
+						" WHERE t.enabled = 'D')"
+						" OR migrate_ext.is_carried($1, $2, 'foreign key', b.conname))"
+						" AND (migrate_ext.is_carried($1, $2, 'foreign key', b.conname)"
+						" OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = $2))",
+						other, left))
 	{
 		run_as(relinfo_owner(left), lfirst(lc));
 		event_add(m, "foreign_key_dropped", NULL, "%s, which is not kept in step any more: %s",
 				  sql_relation(left), (char *) lfirst(lc));
 	}
 	/* the rest is of a target that was given to us */
-	foreach (lc,
-			 carry_fk_statements("SELECT pg_catalog.format('ALTER TABLE ONLY %s ENABLE TRIGGER %I',"
-								 " t.relation::pg_catalog.regclass, t.name)"
-								 " FROM migrate_ext.fk_out_pairs($1, $2) p"
-								 " CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.back_fk) t"
-								 " WHERE t.enabled = 'D'",
-								 other, left))
+	foreach (lc, carry_texts("SELECT pg_catalog.format('ALTER TABLE ONLY %s ENABLE TRIGGER %I',"
+							 " t.relation::pg_catalog.regclass, t.name)"
+							 " FROM migrate_ext.fk_out_pairs($1, $2) p"
+							 " CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.back_fk) t"
+							 " WHERE t.enabled = 'D'",
+							 other, left))
 		(void) sql_run("%s", (char *) lfirst(lc));
 }
 

@@ -26,7 +26,6 @@
 #include "utils/snapmgr.h"
 
 #include "carry.h"
-#include "carry_fk.h"
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "relinfo.h"
@@ -128,9 +127,9 @@ move(Migration *m, Direction direction, void *collected)
 {
 	ListCell *lc;
 
-	foreach (lc, carry_fk_statements("SELECT relation || ' ' || change"
-									 " FROM migrate_ext.trigger_flip($1, $2)",
-									 front_of(m, direction), back_of(m, direction)))
+	foreach (lc, carry_texts("SELECT relation || ' ' || change"
+							 " FROM migrate_ext.trigger_flip($1, $2)",
+							 front_of(m, direction), back_of(m, direction)))
 	{
 		Oid relid = atooid(lfirst(lc));
 		UserSwitch user;
@@ -150,10 +149,10 @@ leave(Migration *m, Oid left)
 
 	if (left == m->source)
 		return;
-	foreach (lc, carry_fk_statements("SELECT b.name::text FROM migrate_ext.triggers_of($2) b"
-									 " WHERE b.enabled = 'D'"
-									 " AND migrate_ext.is_carried($1, $2, 'trigger', b.name)",
-									 m->source, left))
+	foreach (lc, carry_texts("SELECT b.name::text FROM migrate_ext.triggers_of($2) b"
+							 " WHERE b.enabled = 'D'"
+							 " AND migrate_ext.is_carried($1, $2, 'trigger', b.name)",
+							 m->source, left))
 	{
 		UserSwitch user;
 

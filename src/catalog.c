@@ -346,12 +346,9 @@ catalog_insert(Migration *m)
 {
 	Oid types[] = {TEXTOID};
 	Datum values[] = {CStringGetTextDatum(m->name)};
-	bool isnull;
 
 	rename_finished(m->name);
-	(void) catalog_scalar("SELECT 1 FROM migrate_ext.migration WHERE name = $1", 1, types, values,
-						  &isnull);
-	if (!isnull)
+	if (catalog_exists("SELECT 1 FROM migrate_ext.migration WHERE name = $1", 1, types, values))
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_DUPLICATE_OBJECT), errmsg("migration \"%s\" already exists", m->name),

@@ -39,11 +39,9 @@ truncation_pending(int64 migration_id)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(migration_id)};
-	bool isnull;
 
-	(void) catalog_scalar("SELECT id FROM migrate_ext.truncation WHERE migration = $1 LIMIT 1", 1,
-						  types, values, &isnull);
-	return !isnull;
+	return catalog_exists("SELECT id FROM migrate_ext.truncation WHERE migration = $1 LIMIT 1", 1,
+						  types, values);
 }
 
 void

@@ -96,3 +96,34 @@ catalog_text(Datum value, bool isnull)
 {
 	return isnull ? NULL : TextDatumGetCString(value);
 }
+
+/* Does the statement return a row? */
+bool
+catalog_exists(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	bool isnull;
+
+	(void) catalog_scalar(sql, nargs, types, values, &isnull);
+	return !isnull;
+}
+
+/* The first column of all rows, a text that isn't NULL; List of char *. */
+List *
+catalog_texts(const char *sql, int nargs, Oid *types, Datum *values)
+{
+	CatalogCall call = {0};
+	List *texts = NIL;
+	uint64 n = catalog_begin(&call, sql, nargs, types, values, NULL);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool isnull;
+		Datum value = catalog_value(&call, i, 1, &isnull);
+		MemoryContext old = MemoryContextSwitchTo(call.outer);
+
+		texts = lappend(texts, TextDatumGetCString(value));
+		MemoryContextSwitchTo(old);
+	}
+	catalog_end(&call);
+	return texts;
+}

@@ -9,6 +9,7 @@
 #ifndef MIGRATE_EXT_CATALOG_SPI_H
 #define MIGRATE_EXT_CATALOG_SPI_H
 
+#include "nodes/pg_list.h"
 #include "run.h"
 #include "types.h"
 
@@ -26,6 +27,8 @@ extern void catalog_end(CatalogCall *call);
 extern uint64 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values,
 						   const char *nulls);
 extern Datum catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull);
+extern bool catalog_exists(const char *sql, int nargs, Oid *types, Datum *values);
+extern List *catalog_texts(const char *sql, int nargs, Oid *types, Datum *values);
 
 /* A column of type text, which may be NULL. */
 extern char *catalog_text(Datum value, bool isnull);

@@ -83,12 +83,10 @@ is_replaced(const Migration *m, const char *name)
 {
 	Oid types[] = {INT8OID, TEXTOID};
 	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(name)};
-	bool isnull;
 
-	(void) catalog_scalar(
+	return catalog_exists(
 		"SELECT 1 FROM migrate_ext.replaced_trigger WHERE migration = $1 AND name = $2", 2, types,
-		values, &isnull);
-	return !isnull;
+		values);
 }
 
 static void
@@ -185,25 +183,10 @@ pending_names(const Migration *m)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(m->id)};
-	CatalogCall call = {0};
-	List *names = NIL;
-	uint64 count;
-	bool isnull;
 
-	count = catalog_begin(&call,
-						  "SELECT name FROM migrate_ext.replaced_trigger"
-						  " WHERE migration = $1 AND NOT dropped ORDER BY name",
-						  1, types, values, NULL);
-	for (uint64 i = 0; i < count; i++)
-	{
-		Datum name = catalog_value(&call, i, 1, &isnull);
-		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
-
-		names = lappend(names, TextDatumGetCString(name));
-		MemoryContextSwitchTo(old_context);
-	}
-	catalog_end(&call);
-	return names;
+	return catalog_texts("SELECT name FROM migrate_ext.replaced_trigger"
+						 " WHERE migration = $1 AND NOT dropped ORDER BY name",
+						 1, types, values);
 }
 
 bool

@@ -101,12 +101,10 @@ exists(const Migration *m, const char *condition)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(m->id)};
-	bool isnull;
 
-	(void) catalog_scalar(
+	return catalog_exists(
 		psprintf("SELECT 1 FROM migrate_ext.comparison WHERE migration = $1 AND %s", condition), 1,
-		types, values, &isnull);
-	return !isnull;
+		types, values);
 }
 
 bool
