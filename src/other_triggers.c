@@ -31,9 +31,6 @@
 #include "run.h"
 #include "sqlgen.h"
 
-/* What the names of our own triggers begin with. */
-#define OUR_PREFIX "!migrate_ext_"
-
 /* ------------------------------------------------------------------------
  * Found
  * ------------------------------------------------------------------------
@@ -111,7 +108,8 @@ find_trigger(Relation rel, const char *name)
 
 		if (strcmp(trigger->tgname, name) != 0)
 			continue;
-		if (trigger->tgisinternal || strncmp(name, OUR_PREFIX, strlen(OUR_PREFIX)) == 0)
+		if (trigger->tgisinternal ||
+			strncmp(name, OUR_TRIGGER_PREFIX, strlen(OUR_TRIGGER_PREFIX)) == 0)
 			ereport(ERROR, (errcode(ERRCODE_WRONG_OBJECT_TYPE),
 							errmsg("trigger \"%s\" on table \"%s\" can't be replaced", name,
 								   RelationGetRelationName(rel)),

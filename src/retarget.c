@@ -167,7 +167,7 @@ type_is_used(Oid type)
 	return used;
 }
 
-/* Catalogs of what belongs to a table and has expressions over its rows. */
+/* Catalogs of what belongs to a table, triggers aside, and has expressions over its rows. */
 static const struct
 {
 	Oid catalog;
@@ -175,10 +175,6 @@ static const struct
 	AttrNumber relation;
 	AttrNumber trees[2];
 } own_trees[] = {
-	{TriggerRelationId,
-	 TriggerRelidNameIndexId,
-	 Anum_pg_trigger_tgrelid,
-	 {Anum_pg_trigger_tgqual, 0}},
 	{ConstraintRelationId,
 	 ConstraintRelidTypidNameIndexId,
 	 Anum_pg_constraint_conrelid,
@@ -212,8 +208,7 @@ mentions_type(Relation catalog, HeapTuple tuple, AttrNumber attnum, const char *
 }
 
 /*
- * Do expressions of the table's own (a trigger's WHEN, a CHECK, an index) use whole
- * rows?  They would have to follow an exchange of the types, and pg_depend
+ * Do expressions of the table's own (a CHECK, a policy, an index) use whole rows?  They would have to follow an exchange of the types, and pg_depend
  * doesn't tell of them.
  */
 static bool
@@ -263,7 +258,8 @@ has_triggers(Oid relid)
 	{
 		Form_pg_trigger trigger = (Form_pg_trigger) GETSTRUCT(tuple);
 
-		found = !trigger->tgisinternal && NameStr(trigger->tgname)[0] != '!';
+		found = !trigger->tgisinternal && strncmp(NameStr(trigger->tgname), OUR_TRIGGER_PREFIX,
+												  strlen(OUR_TRIGGER_PREFIX)) != 0;
 	}
 	systable_endscan(scan);
 	table_close(catalog, AccessShareLock);
@@ -308,8 +304,8 @@ retarget_create(Oid from, Oid to)
 			"which has triggers: functions of theirs that have run know the type of its "
 			"rows";
 	else if (own_whole_rows(from, r->from_type) || own_whole_rows(to, r->to_type))
-		r->type_reason = "and so does a trigger, check, policy, default or index of its own, which "
-						 "stays with its table";
+		r->type_reason = "and so does a check, policy, default or index of its own, which stays "
+						 "with its table";
 	r->exchanges_types = r->type_reason == NULL;
 	return r;
 }

@@ -11,7 +11,7 @@
 #include "types.h"
 
 /* Of the first such column of a table; others have a number after it. */
-#define FILL_TRIGGER_NAME "!migrate_ext_fill"
+#define FILL_TRIGGER_NAME OUR_TRIGGER_PREFIX "fill"
 
 /* A row of migrate_ext.sharding_key. */
 typedef struct ShardingKey

@@ -12,7 +12,7 @@
 #include "types.h"
 
 /* A statement trigger on both tables, enabled always on that which is not in use. */
-#define STRAGGLER_TRIGGER_NAME "!migrate_ext_straggler"
+#define STRAGGLER_TRIGGER_NAME OUR_TRIGGER_PREFIX "straggler"
 
 /* Is it there, and in the state that it is to have? */
 extern bool straggler_is_in_place(Oid relid, bool enabled);

@@ -256,16 +256,6 @@ reverse_problem(Migration *m)
 	return NULL;
 }
 
-static Oid
-relation_owner(Oid relid)
-{
-	Relation rel = table_open(relid, AccessShareLock);
-	Oid owner = rel->rd_rel->relowner;
-
-	table_close(rel, AccessShareLock);
-	return owner;
-}
-
 /* See sync_trigger.h. */
 List *
 sync_trigger_reverse_sql(const Migration *m)
@@ -332,7 +322,7 @@ sync_trigger_prepare_reverse(Migration *m)
 		 * them evaluates what is constant in the partition key's expressions:
 		 * as the owner, who may do all this himself.
 		 */
-		user_switch_owner(&user, relation_owner(m->target));
+		user_switch_owner(&user, relinfo_owner(m->target));
 		run_all(sync_trigger_reverse_sql(m));
 		user_switch_back(&user);
 	}

@@ -23,10 +23,10 @@
 #include "types.h"
 #include "utils/relcache.h"
 
-#define SYNC_TRIGGER_NAME "!migrate_ext_sync"
-#define TRUNCATE_TRIGGER_NAME "!migrate_ext_truncate"
-#define REVERSE_TRIGGER_NAME "!migrate_ext_reverse"
-#define REVERSE_TRUNCATE_TRIGGER_NAME "!migrate_ext_reverse_truncate"
+#define SYNC_TRIGGER_NAME OUR_TRIGGER_PREFIX "sync"
+#define TRUNCATE_TRIGGER_NAME OUR_TRIGGER_PREFIX "truncate"
+#define REVERSE_TRIGGER_NAME OUR_TRIGGER_PREFIX "reverse"
+#define REVERSE_TRUNCATE_TRIGGER_NAME OUR_TRIGGER_PREFIX "reverse_truncate"
 
 typedef enum SyncMode
 {

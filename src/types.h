@@ -39,6 +39,12 @@ typedef enum MigrationState
 
 #define NUM_STATES (STATE_CANCELLED + 1)
 
+/*
+ * What the names of all our triggers begin with, and those of no user's should:
+ * '!' sorts before every other name.
+ */
+#define OUR_TRIGGER_PREFIX "!migrate_ext_"
+
 /* Which way rows are carried: from the source, or back to it after the swap. */
 typedef enum Direction
 {
