@@ -212,6 +212,19 @@ migration_require_target(const Migration *m, const char *call)
 					 "CALL migrate_ext.cancel.")));
 }
 
+void
+migration_require_unfinished(const Migration *m)
+{
+	if (m->state >= STATE_COMPLETED)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("migration \"%s\" is %s", m->name, state_name(m->state)),
+				 errhint("Make a new migration, or remove this record with migrate_ext.forget.")));
+	if (m->goal == STATE_CANCELLED)
+		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+						errmsg("migration \"%s\" is being cancelled", m->name)));
+}
+
 bool
 migration_is_idle(const Migration *m)
 {

@@ -36,6 +36,8 @@ extern Migration *catalog_of_table(Oid relid);
 extern bool migration_is_key(const Migration *m);
 /* 55000 for one of kind "key": the call needs a target */
 extern void migration_require_target(const Migration *m, const char *call);
+/* 55000 for one that has ended, or is being cancelled */
+extern void migration_require_unfinished(const Migration *m);
 /*
  * Whose it is: the source's owner; where that was dropped the target's, or of kind
  * "key" who owned the source at first.  InvalidOid if there is nobody.

@@ -41,19 +41,6 @@ find(FunctionCallInfo fcinfo, const char *call)
 	return catalog_find(name, true);
 }
 
-static void
-require_unfinished(Migration *m)
-{
-	if (m->state >= STATE_COMPLETED)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("migration \"%s\" is %s", m->name, state_name(m->state)),
-				 errhint("Make a new migration, or remove this record with migrate_ext.forget.")));
-	if (m->goal == STATE_CANCELLED)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("migration \"%s\" is being cancelled", m->name)));
-}
-
 static int
 paused_hint(Migration *m)
 {
@@ -77,7 +64,7 @@ check_other_triggers(Migration *m)
 static void
 set_goal(Migration *m, MigrationState goal)
 {
-	require_unfinished(m);
+	migration_require_unfinished(m);
 	if (m->state >= goal)
 		ereport(NOTICE, (errmsg("migration \"%s\" is %s already", m->name, state_name(m->state)),
 						 paused_hint(m)));
@@ -122,7 +109,7 @@ migrate_ext_pause(PG_FUNCTION_ARGS)
 	Migration *m = find(fcinfo, "migrate_ext.pause()");
 	char *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 
-	require_unfinished(m);
+	migration_require_unfinished(m);
 	if (m->paused)
 	{
 		ereport(NOTICE, (errmsg("migration \"%s\" is paused already", m->name)));
@@ -141,7 +128,7 @@ migrate_ext_resume(PG_FUNCTION_ARGS)
 {
 	Migration *m = find(fcinfo, "migrate_ext.resume()");
 
-	require_unfinished(m);
+	migration_require_unfinished(m);
 	if (m->paused)
 	{
 		catalog_save_pause(m, false, NULL);
@@ -162,7 +149,7 @@ migrate_ext_configure(PG_FUNCTION_ARGS)
 	char *setting = argument_text(fcinfo, 1, "setting");
 	char *value = argument_text(fcinfo, 2, "value");
 
-	require_unfinished(m);
+	migration_require_unfinished(m);
 	settings_check(setting, value);
 	if (strcmp(setting, "throttle_query") == 0)
 		throttle_check_query(m, value);

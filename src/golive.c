@@ -40,7 +40,7 @@
 static void
 golive_body(Run *run, void *arg)
 {
-	bool *too_many = arg;
+	bool *not_yet = arg;
 	Migration *m = run->m;
 
 	run_limit_lock_waits(run);
@@ -48,9 +48,9 @@ golive_body(Run *run, void *arg)
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
 	other_triggers_check(m);
-	*too_many =
+	*not_yet =
 		reconcile_pending(m) || changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
-	if (*too_many)
+	if (*not_yet)
 		return;
 	(void) drain_rest(run);
 	sync_trigger_set(m, SYNC_WRITE_THROUGH);
@@ -65,7 +65,7 @@ golive_step(Run *run)
 {
 	ErrorData *error = NULL;
 	TimestampTz began;
-	bool too_many = false;
+	bool not_yet = false;
 	bool ok;
 
 	StepResult compared;
@@ -79,6 +79,6 @@ golive_step(Run *run)
 		return STEP_MORE;
 	run_report(run, "going live");
 	began = GetCurrentTimestamp();
-	ok = run_attempt(run, golive_body, &too_many, &error);
-	return too_many ? STEP_MORE : attempt_result(run, ok, error, began);
+	ok = run_attempt(run, golive_body, &not_yet, &error);
+	return not_yet ? STEP_MORE : attempt_result(run, ok, error, began);
 }

@@ -86,13 +86,10 @@ static void
 check_state(Migration *m)
 {
 	migration_require_target(m, "migrate_ext.replace_sync()");
-	if (m->state >= STATE_COMPLETED)
+	migration_require_unfinished(m);
+	if (m->goal == STATE_COMPLETED)
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("migration \"%s\" is %s", m->name, state_name(m->state))));
-	if (m->goal == STATE_CANCELLED || m->goal == STATE_COMPLETED)
-		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-						errmsg("migration \"%s\" is being %s", m->name,
-							   m->goal == STATE_CANCELLED ? "cancelled" : "completed")));
+						errmsg("migration \"%s\" is being completed", m->name)));
 }
 
 /*
