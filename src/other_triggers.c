@@ -52,7 +52,7 @@ other_triggers_check(Migration *m)
 		" AND NOT EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.oid = p.pronamespace"
 		" AND n.nspname = 'migrate_ext')"
 		" AND pg_catalog.regexp_replace(p.prosrc || ' ' || pg_catalog.encode(t.tgargs, 'escape'),"
-		" '[^[:alnum:]_$]+', ' ', 'g') ~* ('(^| )' || pg_catalog.regexp_replace(%s,"
+		" '[^[:alnum:]_]+', ' ', 'g') ~* ('(^| )' || pg_catalog.regexp_replace(%s,"
 		" '[^[:alnum:]_]+', ' ', 'g') || '( |$)')",
 		m->source, quote_literal_cstr(target));
 	if (found == NULL)
