@@ -14,21 +14,6 @@ use Time::HiRes qw(time);
 # A pause may take so long to be obeyed, on a machine that has other things to do as well.
 my $PAUSE_S = 1.5;
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# The errors and warnings of a statement that may fail.
-sub errors
-{
-	my ($sql) = @_;
-	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 # Four rows a block, so that there are batches to share.
 sub make_table
 {
@@ -423,13 +408,6 @@ sub slots_node
 # ---------------------------------------------------------------------------------------------
 # Databases
 
-# In another database.
-sub other
-{
-	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'other', $sql);
-}
-
 sub workers_in
 {
 	my ($database) = @_;
@@ -440,7 +418,7 @@ sub make_other_database
 {
 	my ($database, $tablespace) = @_;
 	sql("CREATE DATABASE $database TABLESPACE $tablespace");
-	other(<<~SQL, $database);
+	sql(<<~SQL, $database);
 		CREATE EXTENSION migrate_ext;
 		CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL);
 		INSERT INTO t SELECT g, g FROM generate_series(1, 100) AS g;
@@ -470,12 +448,12 @@ sub databases_node
 	is( sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'migrate_ext launcher'"),
 		'other postgres', 'where something is unfinished, there is a launcher');
 
-	other("CALL migrate_ext.cancel('t')");
+	sql("CALL migrate_ext.cancel('t')", 'other');
 	ok(poll_query($node, workers_in('other'), '0'), 'nothing unfinished: the launcher ends, too');
 	is(errors('DROP DATABASE other'), '', 'so that the database can be dropped');
 
 	# a database with a leader in it
-	other("SELECT migrate_ext.resume('t')", 'third');
+	sql("SELECT migrate_ext.resume('t')", 'third');
 	ok(poll_query($node, workers_in('third'), '1'), 'resume brings a leader back where there is no launcher');
 	my $offset = -s $node->logfile;
 	is(errors('DROP DATABASE third WITH (FORCE)'), '', 'DROP DATABASE WITH (FORCE) ends it');

@@ -19,21 +19,6 @@ my $SLACK_MS        = 500;
 # What a swap may hold the lock under load.
 my $MAX_HOLD_MS = 500;
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# The errors and notices of a statement that may fail.
-sub errors
-{
-	my ($sql) = @_;
-	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 # ---------------------------------------------------------------------------------------------
 # Clients whose waits are measured
 

@@ -28,12 +28,7 @@ my @N_RS   = (@ALWAYS, 'push_with_key@4', 'move_with_key@2', 'read@3');
 # Diffs that somebody moves to another project from a console, and forgets their commits.
 my $FORGOTTEN = 'id BETWEEN 1000 AND 1060';
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main');
 
 # A file of the example by psql: (exit code, output, errors)
 sub run_file
@@ -248,8 +243,7 @@ step('check.sql');
 # What preflight has told of: the application goes on, only the way back is closed.
 sql('ALTER SEQUENCE merge_request_diffs_id_seq RESTART 2147483600');
 ok(poll_query($node, "SELECT max(merge_request_diff_id) > 2147483647 FROM $MIGRATION"), 'diff ids outgrow the original');
-$node->psql('postgres', "CALL migrate_ext.undo('$MIGRATION', '60 s')", stderr => \my $stderr);
-like($stderr, qr/could not be carried over/, 'and there is no way back');
+like(errors("CALL migrate_ext.undo('$MIGRATION', '60 s')"), qr/could not be carried over/, 'and there is no way back');
 like(sql("SELECT string_agg(DISTINCT sqlstate || ' ' || message, '; ') FROM migrate_ext.failed_rows"),
 	qr/^22003 integer out of range$/, 'which failed_rows explains');
 ok( poll_query($node, "SELECT EXISTS (SELECT FROM $MIGRATION

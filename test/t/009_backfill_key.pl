@@ -16,13 +16,6 @@ my $ROWS = 20000;
 # rest is for a machine that has other things to do as well.
 my $LONGEST_WAIT = '3s';
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # A parent for every ten rows; some rows have no parent. "given" are keys that the application wrote.
 sub make_tables
 {

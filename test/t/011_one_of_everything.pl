@@ -11,7 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "wal_level = logical\n");
+$node = new_node('main', conf => "wal_level = logical\n");
 
 # quoted(name): as an identifier. odd(name): 63 bytes with quotes, capitals and letters of two bytes, quoted
 sub quoted
@@ -33,42 +33,13 @@ my $T        = "$SCHEMA.$TABLE";
 my $GRANTEE  = odd('Grantee');
 my @CLIENTS  = qw(by_column by_row by_view by_function);
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# try_as(role, sql): (exit code, output, errors); the schema is in the search path
-sub try_as
-{
-	my ($role, $sql) = @_;
-	local $ENV{PGOPTIONS} = q{-c search_path="Odd\ \"\"Schema",public};
-	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
-}
-
-sub sql_as
-{
-	my ($role, $sql) = @_;
-	my ($exit, $out, $err) = try_as($role, $sql);
-	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
-	return $out;
-}
-
-sub refused
-{
-	my ($role, $sql, $like, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($exit, $out, $err) = try_as($role, $sql);
-	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
-}
-
 # ---------------------------------------------------------------------------------------------
 # One of everything
 
+# Each finds the table without its schema.
+sql("CREATE ROLE $_ LOGIN; ALTER ROLE $_ SET search_path = $SCHEMA, public") for qw(shop stranger), @CLIENTS;
 sql(<<~"SQL");
-	CREATE ROLE shop LOGIN;
 	CREATE ROLE reports;
-	CREATE ROLE stranger LOGIN;
 	CREATE ROLE $GRANTEE;
 	GRANT reports TO shop;
 	GRANT CREATE ON DATABASE postgres TO shop;
@@ -77,7 +48,6 @@ sql(<<~"SQL");
 	CREATE TABLESPACE "Odd ""Space" LOCATION '';
 	GRANT CREATE ON TABLESPACE "Odd ""Space" TO shop;
 	SQL
-sql("CREATE ROLE $_ LOGIN") for @CLIENTS;
 
 # What a client uses beside the table.
 sql_as('shop', <<~"SQL");

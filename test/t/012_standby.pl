@@ -16,20 +16,6 @@ my $ROWS = 2000;
 # A standby tells what it reads at least so often.
 my $FEEDBACK = "hot_standby_feedback = on\nwal_receiver_status_interval = 1s\nmax_standby_streaming_delay = -1\n";
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub errors
-{
-	my ($sql) = @_;
-	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 # Four rows a block, so that a copy has batches.
 sub make_migration
 {

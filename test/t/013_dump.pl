@@ -15,21 +15,6 @@ use Test::More;
 my @STATES = qw(created logging copying live undone swapped completed);
 my $ROWS   = 1000;
 
-my $node;
-
-sub sql
-{
-	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'postgres', $sql);
-}
-
-sub errors
-{
-	my ($sql, $database) = @_;
-	my ($exit, $out, $err) = $node->psql($database // 'postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 sub make_migration
 {
 	my ($table) = @_;

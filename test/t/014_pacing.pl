@@ -11,12 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(time);
 
-my $node = new_node('main', conf => "archive_mode = on\narchive_command = 'true'\n");
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main', conf => "archive_mode = on\narchive_command = 'true'\n");
 
 sub configure
 {

@@ -11,28 +11,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "wal_level = logical\n");
+$node = new_node('main', conf => "wal_level = logical\n");
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub try_as
-{
-	my ($role, $sql) = @_;
-	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
-}
-
-sub sql_as
-{
-	my ($role, $sql) = @_;
-	my ($exit, $out, $err) = try_as($role, $sql);
-	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
-	return $out;
-}
-
-sub errors
+sub errors_of_preflight
 {
 	my ($migration) = @_;
 	return sql_as('shop', "SELECT object || ' ' || problem FROM migrate_ext.preflight('$migration') WHERE severity = 'error' ORDER BY 1");
@@ -88,7 +69,7 @@ sql_as('shop', <<~'SQL');
 	GRANT SELECT ON refused TO stranger;
 	SQL
 migrate('refused', q{partition_by_hash('refused', 'k', 2)});
-is(errors('refused'), '', 'nothing stands in the way');
+is(errors_of_preflight('refused'), '', 'nothing stands in the way');
 
 # [what it is, whose, how it is made, and undone, what preflight says]
 my @REFUSED = (
@@ -116,13 +97,13 @@ for my $case (@REFUSED)
 	my ($what, $role, $make, $unmake, $like) = @$case;
 	$role = sql('SELECT CURRENT_USER') if $role eq 'postgres';
 	sql_as($role, $make);
-	like(errors('refused'), $like, "$what is told before the swap");
+	like(errors_of_preflight('refused'), $like, "$what is told before the swap");
 	my ($exit, undef, $err) = try_as('shop', "\\set VERBOSITY verbose\nCALL migrate_ext.finalize('refused', '20 s')");
 	ok($exit != 0 && $err =~ /ERROR:  MX003/ && $err =~ $like, "$what keeps finalize from swapping") || diag("exit $exit, $err");
 	sql_as($role, $unmake);
 }
 same_as_kept('refused', 'nothing has happened to it');
-is(errors('refused'), '', 'and nothing is in the way any more');
+is(errors_of_preflight('refused'), '', 'and nothing is in the way any more');
 sql_as('shop', "CALL migrate_ext.finalize('refused')");
 same_as_kept('refused', 'now it is swapped');
 is(sql_as('stranger', 'SELECT theirs() = count(*) FROM theirs'), 't', "what strangers have made works, with their rights");
@@ -166,7 +147,7 @@ late('a grant', 'GRANT SELECT ON late TO web; GRANT UPDATE (v) ON late TO strang
 late('another grant, and one taken away', 'REVOKE SELECT ON late FROM web; GRANT INSERT ON late TO PUBLIC');
 late('a policy', 'ALTER TABLE late ENABLE ROW LEVEL SECURITY; CREATE POLICY late_policy ON late USING (k > 0)');
 
-is(errors('late'), '', 'nothing is in the way');
+is(errors_of_preflight('late'), '', 'nothing is in the way');
 sql_as('shop', "CALL migrate_ext.verify('late')");
 is(rows_that_differ($node, 'late', migration_state($node, 'late') eq 'live' ? 'late_new' : 'late_orig'), '0', 'both tables are equal');
 

@@ -10,12 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main');
 
 sub same
 {

@@ -16,7 +16,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_node restart_node
+  $node new_node restart_node
+  sql errors try_as sql_as refused pgoptions
   start_pgbench stop_pgbench pgbench_ok
   poll_query migration_state wait_state wait_live
   hold_point wait_point release_point drop_point
@@ -58,6 +59,59 @@ sub restart_node
 	$node->stop($mode);
 	$node->start;
 	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Statements
+
+# The server that the functions of this section speak to; each test says which.
+our $node;
+
+# sql(statements, database = 'postgres'): their output; dies of an error
+sub sql
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# errors(statements, database = 'postgres'): what they, which may fail, say beside their output
+sub errors
+{
+	my ($sql, $database) = @_;
+	my ($exit, $out, $err) = $node->psql($database // 'postgres', "\\set VERBOSITY verbose\n$sql");
+	return $err;
+}
+
+# try_as(role, statements, settings): (exit code, output, errors)
+sub try_as
+{
+	my ($role, $sql, %setting) = @_;
+	local $ENV{PGOPTIONS} = pgoptions(%setting);
+	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
+}
+
+sub sql_as
+{
+	my ($role, $sql, %setting) = @_;
+	my ($exit, $out, $err) = try_as($role, $sql, %setting);
+	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
+	return $out;
+}
+
+# The statements are refused, with an error (or SQLSTATE) like this.
+sub refused
+{
+	my ($role, $sql, $like, $name, %setting) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($exit, $out, $err) = try_as($role, "\\set VERBOSITY verbose\n$sql", %setting);
+	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
+}
+
+# Settings as the environment variable PGOPTIONS has them.
+sub pgoptions
+{
+	my (%setting) = @_;
+	return join ' ', map { "-c $_=" . $setting{$_} =~ s/ /\\ /gr } sort keys %setting;
 }
 
 # ---------------------------------------------------------------------------------------------
