@@ -181,12 +181,10 @@ sub pause_and_cancel
 	my $point = hold_point($node, 'index_before_commit');
 	sql("SELECT migrate_ext.start('indexed')");
 	wait_point($point, 2);
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.cancel('indexed');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.cancel('indexed')");
 	poll_query($node, "SELECT goal FROM migrate_ext.migrations WHERE migration = 'indexed'", 'cancelled');
 	release_point($point);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', 'the call ends');
 	is(migration_state($node, 'indexed'), 'cancelled', 'cancelled while indexing');
 	is(sql("SELECT to_regclass('indexed_new') IS NULL"), 't', 'a target of ours goes');
 	plain_ok('indexed', 'cancelled while indexing');
@@ -394,11 +392,9 @@ sub slots_node
 	is(migration_state($node, 'seat_3'), 'cancelled', 'and so do finalize, undo and cancel');
 
 	# wait_for() waits for the slot as well
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/waiting/, "\\echo waiting\nCALL migrate_ext.wait_for('seat_2', 'live', '60 s');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.wait_for('seat_2', 'live', '60 s')");
 	sql("CALL migrate_ext.cancel('seat_1')");
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', 'wait_for() waits until there is one');
 	live_and_equal_ok('seat_2');
 	is(sql("SELECT workers, waiting_for IS NULL FROM migrate_ext.progress WHERE migration = 'seat_2'"), '1|t', 'by a worker, now that there is a slot');
 	$node->stop;
@@ -473,10 +469,7 @@ sub standby_node
 	$node = $primary;
 	make_migration('moved', 400);
 	make_table('plain', 10);
-	$primary->backup('base');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($primary, 'base', has_streaming => 1);
-	$standby->start;
+	my $standby = make_standby($primary, 'standby');
 	my $point = hold_point($primary, 'copy_before_commit');
 	sql("SELECT migrate_ext.start('moved')");
 	wait_point($point);

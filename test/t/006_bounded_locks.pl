@@ -249,14 +249,12 @@ sub completed_at_last
 	my $clients = start_clients('t', 300);
 	my $holder = open_transaction('SELECT count(*) FROM t_orig');
 	my $since = last_event();
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.complete('t', drop_original => true);\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.complete('t', drop_original => true)");
 	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) >= 3/r), 'complete: attempts fail');
 	is(migration_state($node, 't'), 'swapped', 'complete: it waits');
 	close_transaction($holder);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
-	is(migration_state($node, 't'), 'completed', 'complete: the reader ends');
+	is(end_call($call), '', 'complete: the reader ends');
+	is(migration_state($node, 't'), 'completed', 'complete: and so does the migration');
 	stop_clients($clients, 'complete');
 	return;
 }

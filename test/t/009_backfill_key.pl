@@ -136,20 +136,18 @@ sub enforce
 {
 	my $load = start_load();
 	my $session = $node->background_psql('postgres');
-	my $enforcing = $node->background_psql('postgres');
 	sql("DROP TRIGGER slowly ON t");
 	sql("ALTER TABLE t ALTER k SET DEFAULT -1"); # so that no row comes without
 	sql("UPDATE t SET k = -1 WHERE k IS NULL");
 	$session->query_safe('BEGIN; INSERT INTO t DEFAULT VALUES');
-	$enforcing->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.enforce_key('t', 'k');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.enforce_key('t', 'k')");
 	my $now = sql('SELECT count(*) FROM bumped');
 	ok(poll_query($node, "SELECT count(*) >= $now + 150 FROM bumped"), 'the application goes on while the lock is waited for');
 	is(sql("SELECT attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'k'"), 'f', 'not yet');
 	$session->query_safe('COMMIT');
-	$enforcing->query_until(qr/ended/, "\n");
+	is(end_call($call), '', 'the lock is had');
 	is(sql("SELECT attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'k'"), 't', 'NOT NULL');
 	$session->quit;
-	$enforcing->quit;
 	pgbench_ok(stop_pgbench($load), 'while it is enforced');
 	return;
 }

@@ -193,11 +193,7 @@ finish('lock waiters');
 
 # ---- replication ----
 
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->start;
-$node->wait_for_catchup($standby);
+my $standby = make_standby($node, 'standby');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 $standby->poll_query_until('postgres', "SELECT pg_get_wal_replay_pause_state() = 'paused'");
 write_wal();

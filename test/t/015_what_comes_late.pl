@@ -122,14 +122,12 @@ sub late
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $direction = migration_state($node, 'late') eq 'live' ? 'finalize' : 'undo';
 	my $point = hold_point($node, 'swap_before_locks');
-	my $session = $node->background_psql('postgres', extra_params => [ '-U', 'shop' ], on_error_stop => 0);
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.$direction('late');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.$direction('late')", extra_params => [ '-U', 'shop' ]);
 	wait_point($point);
 	sql_as('shop', $make);
 	keep('late');
 	release_point($point);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', "$what: $direction ends");
 	is(migration_state($node, 'late'), $direction eq 'finalize' ? 'swapped' : 'live', "$what: $direction is done");
 	return same_as_kept('late', "$what follows");
 }

@@ -16,8 +16,8 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  $node new_node restart_node
-  sql errors try_as sql_as refused pgoptions
+  $node new_node restart_node make_standby
+  sql errors try_as sql_as refused pgoptions begin_call end_call
   start_pgbench stop_pgbench pgbench_ok
   poll_query migration_state wait_state wait_live
   hold_point wait_point release_point drop_point
@@ -61,10 +61,23 @@ sub restart_node
 	return;
 }
 
+# make_standby(primary, name, conf = nothing): a streaming standby that has caught up
+sub make_standby
+{
+	my ($primary, $name, $conf) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+	$primary->backup("for_$name");
+	$standby->init_from_backup($primary, "for_$name", has_streaming => 1);
+	$standby->append_conf('postgresql.conf', $conf) if defined $conf;
+	$standby->start;
+	$primary->wait_for_catchup($standby);
+	return $standby;
+}
+
 # ---------------------------------------------------------------------------------------------
 # Statements
 
-# The server that the functions of this section speak to; each test says which.
+# The server that functions without a server among their arguments speak to; each test says which.
 our $node;
 
 # sql(statements, database = 'postgres'): their output; dies of an error
@@ -105,6 +118,25 @@ sub refused
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my ($exit, $out, $err) = try_as($role, "\\set VERBOSITY verbose\n$sql", %setting);
 	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
+}
+
+# begin_call(server, call, arguments of background_psql): a call that waits, in a session of its own, until
+# end_call, which returns its errors
+sub begin_call
+{
+	my ($server, $call, %opt) = @_;
+	my $session = $server->background_psql('postgres', on_error_stop => 0, %opt);
+	$session->query_until(qr/begun/, "\\echo begun\n$call;\n\\echo ended\n");
+	return $session;
+}
+
+sub end_call
+{
+	my ($session) = @_;
+	$session->query_until(qr/ended/, "\n");
+	my $errors = join "\n", grep { /ERROR/ } split /\n/, $session->{stderr};
+	$session->quit;
+	return $errors;
 }
 
 # Settings as the environment variable PGOPTIONS has them.
