@@ -124,13 +124,7 @@ sub names_and_sharing
 	pace(1);
 	make_slow_migration('hunted', 4000);
 	sql("SELECT migrate_ext.start('hunted')");
-	for my $type ('helper', 'leader', 'helper', 'leader')
-	{
-		poll_query($node, "SELECT count(*) >= 1 FROM (" . workers_of('hunted', $type) . ' HAVING count(*) > 0) AS w')
-		  or die "no $type";
-		sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'migrate_ext hunted'
-			AND backend_type = 'migrate_ext $type' LIMIT 1");
-	}
+	terminate_workers($node, 'hunted', $_, 1) for 'helper', 'leader', 'helper', 'leader';
 	is(migration_state($node, 'hunted'), 'copying', 'killed while copying');
 	pace(0);
 	live_and_equal_ok('hunted', 'hunted_parts');
@@ -427,7 +421,7 @@ sub make_other_database
 
 sub databases_node
 {
-	$node = new_node('databases', preload => 1, conf => "migrate_ext.databases = 'postgres, other, \"missing one\"'\n");
+	$node = new_node('databases', preload => 1, conf => "migrate_ext.databases = 'postgres, other, \"missing one\"'\nlog_min_messages = debug1\n");
 	sql("SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE elsewhere LOCATION '';");
 	make_other_database('other', 'pg_default');
 	make_other_database('third', 'elsewhere');
@@ -453,9 +447,9 @@ sub databases_node
 	ok(poll_query($node, workers_in('third'), '1'), 'resume brings a leader back where there is no launcher');
 	my $offset = -s $node->logfile;
 	is(errors('DROP DATABASE third WITH (FORCE)'), '', 'DROP DATABASE WITH (FORCE) ends it');
-	my $deadline = time + 2;
-	while (time < $deadline && slurp_file($node->logfile, $offset) !~ /FATAL:  database \S+ does not exist/) { select(undef, undef, undef, 0.1) }
-	unlike(slurp_file($node->logfile, $offset), qr/FATAL:  database \S+ does not exist/, 'and no worker comes back for it');
+	my $comes_back = qr/FATAL:  database \S+ does not exist/;
+	$node->wait_for_log(qr/unregistering background worker "migrate_ext leader for t"|$comes_back/, $offset);
+	unlike(slurp_file($node->logfile, $offset), $comes_back, 'and no worker comes back for it');
 	$node->stop;
 	return;
 }

@@ -96,12 +96,7 @@ sub under_load
 	is(done(), $done, 'and nobody fills');
 	sql("SELECT migrate_ext.resume('t')");
 
-	for my $type ('helper', 'leader', 'helper')
-	{
-		poll_query($node, "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
-			WHERE application_name = 'migrate_ext t' AND backend_type = 'migrate_ext $type'")
-		  or die "no $type";
-	}
+	terminate_workers($node, 't', $_) for 'helper', 'leader', 'helper';
 	is(migration_state($node, 't'), 'copying', 'workers terminated while they fill');
 	wait_live($node, 't');
 	is(sql("SELECT last_error FROM migrate_ext.migrations WHERE migration = 't'"), '', 'and nobody calls it an error');

@@ -19,7 +19,7 @@ our @EXPORT = qw(
   $node new_node restart_node make_standby
   sql errors try_as sql_as refused pgoptions begin_call end_call
   start_pgbench stop_pgbench pgbench_ok
-  poll_query migration_state wait_state wait_live
+  poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
   counts rows_that_differ tpcb_sums tpcb_ok
 );
@@ -254,6 +254,19 @@ sub wait_live
 	$node->safe_psql('postgres', "CALL migrate_ext.wait_for('$_', 'live', '$DEADLINE_S s')")
 	  for @migrations;
 	return;
+}
+
+# terminate_workers(node, migration, type, number = all): those of that type that there are, as soon as there is
+# one. Found and terminated by the same statement, since one that is found may be gone a moment later.
+sub terminate_workers
+{
+	my ($node, $migration, $type, $number) = @_;
+	$number //= 'ALL';
+	return poll_query($node, <<~SQL) || die "no $type of $migration\n";
+		SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)
+		FROM (SELECT pid FROM pg_stat_activity
+		      WHERE application_name = 'migrate_ext $migration' AND backend_type = 'migrate_ext $type' LIMIT $number) AS w
+		SQL
 }
 
 # ---------------------------------------------------------------------------------------------
