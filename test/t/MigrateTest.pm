@@ -8,6 +8,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use File::Basename qw(basename);
 use FindBin;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -21,6 +22,7 @@ our @EXPORT = qw(
   start_pgbench stop_pgbench pgbench_ok
   poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
+  example_step example_sees
   counts rows_that_differ tpcb_sums tpcb_ok
 );
 
@@ -304,6 +306,53 @@ sub drop_point
 {
 	my ($point) = @_;
 	$point->{session}->quit;
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Examples
+
+# run_example(file): by psql, as a newcomer does: (exit code, output, errors)
+sub run_example
+{
+	my ($file) = @_;
+	my $exit_code = $node->psql(
+		'postgres', undef,
+		extra_params => [ '--quiet', '--file' => $file ],
+		stdout       => \my $stdout,
+		stderr       => \my $stderr,
+		timeout      => $DEADLINE_S);
+	return ($exit_code, $stdout, $stderr);
+}
+
+# example_step(file, again => undef): a file that must run to its end, with its own checks, which end psql with
+# an error; one whose errors are like "again" is run up to ten times. Returns its output.
+sub example_step
+{
+	my ($file, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $name = basename($file);
+	my ($exit_code, $stdout, $stderr);
+	for (1 .. 10)
+	{
+		($exit_code, $stdout, $stderr) = run_example($file);
+		last if $exit_code == 0 || !$opt{again} || $stderr !~ $opt{again};
+		note "$name is run again";
+	}
+	is($exit_code, 0, "$name runs to its end") or die "$stdout\n$stderr\nno step without the one before\n";
+	return $stdout;
+}
+
+# example_sees(file, do, undo, message): the checks in the file fail with that message between do and undo, in a
+# state in which nobody else writes
+sub example_sees
+{
+	my ($file, $do, $undo, $message) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	sql($do);
+	my ($exit_code, $stdout, $stderr) = run_example($file);
+	like("exit $exit_code $stderr", qr/^exit 3 .*$message/s, basename($file) . " sees: $message");
+	sql($undo);
 	return;
 }
 
