@@ -1,6 +1,5 @@
 # What hangs on a table may change until the very moment of the swap: it follows all the same, or the swap
-# waits or refuses, and nothing is ever left behind. What can't follow is told before. And it is quick with
-# much of everything.
+# waits or refuses, and nothing is ever left behind. What can't follow is told before.
 use strict;
 use warnings;
 
@@ -19,25 +18,6 @@ sub errors_of_preflight
 	return sql_as('shop', "SELECT object || ' ' || problem FROM migrate_ext.preflight('$migration') WHERE severity = 'error' ORDER BY 1");
 }
 
-# keep(table), same_as_kept(table, name)
-sub keep
-{
-	sql("DELETE FROM kept.descriptions; INSERT INTO kept.descriptions VALUES ('$_[0]', migrate_ext.describe('$_[0]'))");
-	return;
-}
-
-sub same_as_kept
-{
-	my ($table, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is(sql("SELECT d.* FROM kept.descriptions k, migrate_ext.catalog_difference(k.what, migrate_ext.describe('$table')) d"), '', $name);
-}
-
-sub hold_ms
-{
-	return sql("SELECT string_agg(format('%s %s ms', direction, round(hold_ms::numeric, 1)), ', ' ORDER BY at) FROM migrate_ext.swaps WHERE migration = '$_[0]'");
-}
-
 sub migrate
 {
 	my ($table, $how) = @_;
@@ -53,8 +33,6 @@ sql(<<~'SQL');
 	CREATE ROLE stranger LOGIN;
 	GRANT CREATE ON SCHEMA public TO shop, stranger;
 	GRANT CREATE ON DATABASE postgres TO shop;
-	CREATE SCHEMA kept;
-	CREATE TABLE kept.descriptions (name text, what jsonb);
 	CREATE EXTENSION btree_gist;
 	SQL
 
@@ -91,7 +69,7 @@ my @REFUSED = (
 
 # views and functions of others follow, whoever owns them: they stay what they are
 sql_as('stranger', 'CREATE VIEW theirs AS SELECT k FROM refused; CREATE FUNCTION theirs() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM refused; END');
-keep('refused');
+my $refused = description('refused');
 for my $case (@REFUSED)
 {
 	my ($what, $role, $make, $unmake, $like) = @$case;
@@ -102,10 +80,10 @@ for my $case (@REFUSED)
 	ok($exit != 0 && $err =~ /ERROR:  MX003/ && $err =~ $like, "$what keeps finalize from swapping") || diag("exit $exit, $err");
 	sql_as($role, $unmake);
 }
-same_as_kept('refused', 'nothing has happened to it');
+described_ok('refused', $refused, 'nothing has happened to it');
 is(errors_of_preflight('refused'), '', 'and nothing is in the way any more');
 sql_as('shop', "CALL migrate_ext.finalize('refused')");
-same_as_kept('refused', 'now it is swapped');
+described_ok('refused', $refused, 'now it is swapped');
 is(sql_as('stranger', 'SELECT theirs() = count(*) FROM theirs'), 't', "what strangers have made works, with their rights");
 sql_as('shop', 'REVOKE SELECT ON refused FROM stranger');
 my (undef, undef, $err) = try_as('stranger', 'SELECT count(*) FROM theirs');
@@ -125,11 +103,11 @@ sub late
 	my $call = begin_call($node, "CALL migrate_ext.$direction('late')", extra_params => [ '-U', 'shop' ]);
 	wait_point($point);
 	sql_as('shop', $make);
-	keep('late');
+	my $description = description('late');
 	release_point($point);
 	is(end_call($call), '', "$what: $direction ends");
 	is(migration_state($node, 'late'), $direction eq 'finalize' ? 'swapped' : 'live', "$what: $direction is done");
-	return same_as_kept('late', "$what follows");
+	return described_ok('late', $description, "$what follows");
 }
 
 sql_as('shop', <<~'SQL');

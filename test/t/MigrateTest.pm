@@ -23,7 +23,7 @@ our @EXPORT = qw(
   poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
   example_step example_sees
-  counts rows_that_differ tpcb_sums tpcb_ok
+  counts rows_that_differ description described_ok tpcb_sums tpcb_ok
 );
 
 # How long anything may take before a test gives up.
@@ -375,6 +375,24 @@ sub rows_that_differ
 	return $node->safe_psql('postgres', <<~SQL);
 		SELECT (SELECT count(*) FROM (TABLE $a EXCEPT ALL TABLE $b) AS missing)
 		     + (SELECT count(*) FROM (TABLE $b EXCEPT ALL TABLE $a) AS extra)
+		SQL
+}
+
+# description(table): what hangs on it, as migrate_ext.describe() tells
+sub description
+{
+	my ($table) = @_;
+	return sql("SELECT migrate_ext.describe('$table')");
+}
+
+# described_ok(table, description, name, but => undef): the same hangs on it as then, but for paths like "but"
+sub described_ok
+{
+	my ($table, $description, $name, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $condition = defined $opt{but} ? "path !~ '$opt{but}'" : 'true';
+	return is(sql(<<~SQL), '', $name);
+		SELECT * FROM migrate_ext.catalog_difference(\$then\$$description\$then\$, migrate_ext.describe('$table')) WHERE $condition
 		SQL
 }
 
