@@ -74,7 +74,7 @@ copies() {
 		derived+=("$(copy_s project_id "$2")")
 	done
 	a=$(median "${plain[@]}") b=$(median "${derived[@]}")
-	result "copy, $1" "$(rate "$a")" "$(rate "$b")" "$(awk "BEGIN { printf \"%.2f\", $a / $b }")" 'at least 0.5'
+	result "copy, $1" "$(rate "$a")" "$(rate "$b")" "$(ratio "$a" "$b")" 'at least 0.5'
 }
 
 rate() {
@@ -104,7 +104,7 @@ inserts() {
 	done
 	a=$(median "${without[@]}") b=$(median "${filled[@]}")
 	result "$INSERTED rows inserted, $1" "$(printf '%.0f ms' "$a")" "$(printf '%.0f ms' "$b")" \
-		"$(awk "BEGIN { printf \"%.2f\", $b / $a }")" "$3"
+		"$(ratio "$b" "$a")" "$3"
 }
 
 bench() {

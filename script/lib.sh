@@ -158,9 +158,14 @@ start_server() {
 	as_postgres pg_ctl start -w -D "$work/data" -l "$work/tmp/server.log" >"$work/pg_ctl.log"
 }
 
-# sql STATEMENTS: on that server
+# psql_here ARGUMENTS...: psql on that server
+psql_here() {
+	as_postgres psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/tmp" -d postgres "$@"
+}
+
+# sql STATEMENTS: there
 sql() {
-	as_postgres psql -X -q -A -t -v ON_ERROR_STOP=1 -h "$work/tmp" -d postgres -c "$1"
+	psql_here -c "$1"
 }
 
 headline() {

@@ -69,13 +69,7 @@ SELECT * FROM differing();
 SELECT migration, state, rows_done > 900 AS compared FROM migrate_ext.progress WHERE migration = 't';
 SELECT kind, message FROM migrate_ext.events WHERE migration = 't' AND kind IN ('adopted', 'trigger_replaced', 'reconciled', 'indexes');
 -- the hand-written trigger is dropped when nobody has to wait for it; there is one index of each kind
-DO $$
-BEGIN
-    FOR i IN 1..600 LOOP
-        EXIT WHEN NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 't_sync');
-        PERFORM pg_sleep(0.05);
-    END LOOP;
-END $$;
+SELECT helper.wait_until($$SELECT NOT EXISTS (SELECT FROM pg_trigger WHERE tgname = 't_sync')$$);
 SELECT tgname FROM pg_trigger WHERE tgrelid = 't'::regclass AND NOT tgisinternal ORDER BY tgname;
 SELECT indexrelid::regclass::text AS index FROM pg_index WHERE indrelid = 't_parts'::regclass ORDER BY 1;
 SELECT missing, extra, different FROM migrate_ext.verifications WHERE migration = 't';

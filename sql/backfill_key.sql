@@ -5,21 +5,6 @@ CREATE EXTENSION IF NOT EXISTS migrate_ext;
 RESET client_min_messages;
 CREATE SCHEMA backfill_key;
 SET search_path = backfill_key;
-CREATE FUNCTION try(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-    message text;
-    detail text;
-    hint text;
-BEGIN
-    EXECUTE query;
-    RAISE assert_failure USING MESSAGE = 'no error: ' || query;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN NEXT sqlstate || ': ' || message;
-    IF detail <> '' THEN RETURN NEXT 'detail: ' || detail; END IF;
-    IF hint <> '' THEN RETURN NEXT 'hint: ' || hint; END IF;
-END
-$$;
 \pset tuples_only on
 \pset format unaligned
 
@@ -37,35 +22,35 @@ CREATE VIEW looks AS SELECT * FROM commits;
 CREATE TABLE parted (id int, k int) PARTITION BY LIST (id);
 
 -- what is refused, with nothing changed
-SELECT try($$SELECT migrate_ext.backfill_key(NULL, 'k')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', NULL)$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha', NULL)$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha', '[]')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"timezone": "UTC"}')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"on_null_key": true}')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"on_null_key": "ignore"}')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'nothing')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'ctid')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('looks', 'sha')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('parted', 'k')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('migrate_ext.migration', 'name')$$);
-SELECT try($$SELECT migrate_ext.backfill_key(1, 'k')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key(NULL, 'k')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', NULL)$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha', NULL)$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha', '[]')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"timezone": "UTC"}')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"on_null_key": true}')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha', '{"on_null_key": "ignore"}')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'nothing')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'ctid')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('looks', 'sha')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('parted', 'k')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('migrate_ext.migration', 'name')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key(1, 'k')$$);
 SET ROLE backfill_other;
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'sha')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'sha')$$);
 SET ROLE backfill_owner;
 SELECT migrate_ext.add_sharding_key('commits', 'note', 'text');
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'note')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'note')$$);
 SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'bigint', '(SELECT d.project_id FROM diffs d WHERE d.id = s.diff_id)', false);
 BEGIN READ ONLY;
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'project_id')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'project_id')$$);
 ROLLBACK;
 SELECT count(*) FROM migrate_ext.migrations;
 
 -- what is recorded; the same again, and another
 SELECT migrate_ext.backfill_key('commits', 'project_id');
 SELECT migrate_ext.backfill_key('backfill_key.commits', 'project_id', '{"on_null_key": "error"}');
-SELECT try($$SELECT migrate_ext.backfill_key('commits', 'project_id', '{"on_null_key": "skip"}')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('commits', 'project_id', '{"on_null_key": "skip"}')$$);
 BEGIN;
 SELECT migrate_ext.add_sharding_key('commits', 'other', 'int', 's.place', false);
 SELECT migrate_ext.backfill_key('commits', 'other');
@@ -77,9 +62,9 @@ SELECT state, percent, rows_done, log_entries, default_rows, skipped, failed, wa
 SELECT * FROM migrate_ext.preflight('commits');
 
 -- what a migration of this kind has not
-SELECT try($$SELECT migrate_ext.install_sync('commits')$$);
-SELECT try($$SELECT migrate_ext.swap('commits')$$);
-SELECT try($$SELECT migrate_ext.unswap('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.install_sync('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.swap('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.unswap('commits')$$);
 \set VERBOSITY terse
 CALL migrate_ext.wait_for('commits', 'swapped');
 CALL migrate_ext.undo('commits');
@@ -89,7 +74,7 @@ CALL migrate_ext.verify('commits');
 \set VERBOSITY default
 RESET ROLE;
 SET ROLE backfill_other;
-SELECT try($$SELECT migrate_ext.start('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.start('commits')$$);
 SELECT count(*) FROM migrate_ext.progress;
 RESET ROLE;
 
@@ -114,7 +99,7 @@ SELECT state, goal, original, swapped_at FROM migrate_ext.migrations;
 SELECT next_step, percent FROM migrate_ext.progress;
 CALL migrate_ext.finalize('commits');
 CALL migrate_ext.wait_for('commits', 'live');
-SELECT try($$SELECT migrate_ext.start('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.start('commits')$$);
 SELECT kind, message FROM migrate_ext.events;
 SELECT migrate_ext.forget('commits');
 SELECT (SELECT count(*) FROM migrate_ext.migrations) + (SELECT count(*) FROM migrate_ext.batches);
@@ -238,8 +223,8 @@ SELECT checked_rows, missing, extra, different, stale_key FROM migrate_ext.verif
 SELECT migration, kind, source, target, state FROM migrate_ext.migrations ORDER BY 1;
 -- after the swap the table is another one
 CALL migrate_ext.finalize('backfill_key.beside');
-SELECT try($$SELECT migrate_ext.backfill_key('beside', 'k')$$);
-SELECT try($$SELECT migrate_ext.backfill_key('beside_orig', 'k')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('beside', 'k')$$);
+SELECT helper.try($$SELECT migrate_ext.backfill_key('beside_orig', 'k')$$);
 \set VERBOSITY terse
 CALL migrate_ext.verify('beside');
 CALL migrate_ext.complete('backfill_key.beside');

@@ -1,5 +1,5 @@
 -- A publication's entry for the table, with column list and row filter, follows it at a swap and back.
--- What is published by it and by a subscription is in test/t/011_replication.pl.
+-- What is published by it and by a subscription is in test/t/017_replication.pl.
 SET client_min_messages = error;
 CREATE TABLE published (gone text, id integer PRIMARY KEY, "Odd ""col" text, secret text, k integer NOT NULL);
 ALTER TABLE published DROP COLUMN gone;

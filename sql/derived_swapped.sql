@@ -5,12 +5,6 @@ CREATE EXTENSION IF NOT EXISTS migrate_ext;
 CREATE SCHEMA derived_swapped;
 SET search_path = derived_swapped;
 \set VERBOSITY terse
-CREATE FUNCTION verified(OUT checked_rows bigint, OUT missing bigint, OUT extra bigint, OUT different bigint, OUT skipped bigint,
-    OUT failed bigint, OUT stale_key bigint)
-LANGUAGE sql AS $$
-    SELECT checked_rows, missing, extra, different, skipped, failed, stale_key
-    FROM migrate_ext.verifications WHERE migration = 't' ORDER BY verified_at DESC LIMIT 1
-$$;
 CREATE TABLE parent (id int PRIMARY KEY, k int);
 INSERT INTO parent VALUES (1, 10), (2, 110);
 
@@ -33,7 +27,7 @@ COMMIT;
 SELECT tableoid::regclass AS leaf, * FROM t ORDER BY id;
 SELECT * FROM t_orig ORDER BY id;
 CALL migrate_ext.verify('t');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 -- what the key is derived from isn't asked
 BEGIN;
 ALTER TABLE parent RENAME TO parents;
@@ -58,7 +52,7 @@ SELECT migrate_ext.add_sharding_key('t', 'k', 'int', '(SELECT p.k FROM parent p 
 SELECT migrate_ext.partition_by_range('t', 'k', 100, 0, 300, 0, options => '{"on_null_key": "skip"}');
 CALL migrate_ext.run('t');
 CALL migrate_ext.finalize('t', '20 seconds');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 INSERT INTO parent VALUES (3, 30), (4, 140);
 -- one of them is written as new: it is not left out any more
 INSERT INTO t VALUES (2, 3, 'new', 30);
@@ -66,12 +60,12 @@ UPDATE t SET v = 'swapped' WHERE id = 4;
 DELETE FROM t WHERE id = 5;
 SELECT id, v FROM t ORDER BY id;
 CALL migrate_ext.verify('t');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 CALL migrate_ext.undo('t', '20 seconds');
 SELECT * FROM t ORDER BY id;
 -- and they come along as soon as they are written
 CALL migrate_ext.finalize('t', '20 seconds');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 SELECT severity, problem, remedy FROM migrate_ext.preflight('t') WHERE object = 'migration t';
 UPDATE t SET id = id WHERE k IS NULL;
 UPDATE parent SET k = 180 WHERE id = 4;
@@ -79,13 +73,13 @@ CALL migrate_ext.finalize('t', '20 seconds');
 SELECT problem, remedy FROM migrate_ext.preflight('t') WHERE object = 'migration t';
 UPDATE t SET id = id WHERE k IS NULL;
 CALL migrate_ext.finalize('t', '20 seconds');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 SELECT tableoid::regclass AS leaf, * FROM t ORDER BY id;
 CALL migrate_ext.undo('t', '20 seconds');
 DELETE FROM parent WHERE id = 3;
 UPDATE t SET id = id WHERE parent_id = 3;
 CALL migrate_ext.finalize('t', '20 seconds');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 -- a DELETE that was missed isn't taken for a row that was left out
 ALTER TABLE t DISABLE TRIGGER "!migrate_ext_reverse";
 DELETE FROM t WHERE id IN (1, 3);
@@ -93,7 +87,7 @@ ALTER TABLE t ENABLE ALWAYS TRIGGER "!migrate_ext_reverse";
 CALL migrate_ext.verify('t');
 SELECT migrate_ext.resume('t');
 CALL migrate_ext.verify('t');
-SELECT * FROM verified();
+SELECT * FROM helper.verified('t');
 CALL migrate_ext.undo('t', '20 seconds');
 CALL migrate_ext.complete('t', true);
 SELECT migrate_ext.forget('t');

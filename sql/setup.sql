@@ -7,6 +7,7 @@ WHERE extname = 'migrate_ext';
 
 CREATE EXTENSION amcheck;
 CREATE SCHEMA helper;
+GRANT USAGE ON SCHEMA helper TO PUBLIC;
 
 -- What \d shows, without the triggers' arguments: those are numbers of migrations.
 CREATE FUNCTION helper.describe(name regclass) RETURNS TABLE (what text, definition text)
@@ -162,4 +163,31 @@ BEGIN
     END LOOP;
     RAISE 'not within 30 seconds: %', query;
 END
+$$;
+
+-- SQLSTATE, message, detail and hint of what a query raises, with a # for whatever matches "hide": figures of the
+-- server's own.
+CREATE FUNCTION helper.try(query text, hide text DEFAULT '$^') RETURNS SETOF text
+LANGUAGE plpgsql AS $$
+DECLARE
+    message text;
+    detail text;
+    hint text;
+BEGIN
+    EXECUTE query;
+    RAISE assert_failure USING MESSAGE = 'no error: ' || query;
+EXCEPTION WHEN OTHERS THEN
+    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
+    RETURN NEXT sqlstate || ': ' || message;
+    IF detail <> '' THEN RETURN NEXT 'detail: ' || regexp_replace(detail, hide, '#', 'g'); END IF;
+    IF hint <> '' THEN RETURN NEXT 'hint: ' || regexp_replace(hint, hide, '#', 'g'); END IF;
+END
+$$;
+
+-- The numbers of a migration's last verification.
+CREATE FUNCTION helper.verified(migration text, OUT checked_rows bigint, OUT missing bigint, OUT extra bigint,
+    OUT different bigint, OUT skipped bigint, OUT failed bigint, OUT stale_key bigint)
+LANGUAGE sql AS $$
+    SELECT v.checked_rows, v.missing, v.extra, v.different, v.skipped, v.failed, v.stale_key
+    FROM migrate_ext.verifications v WHERE v.migration = $1 ORDER BY v.verified_at DESC LIMIT 1
 $$;

@@ -4,21 +4,6 @@ CREATE EXTENSION IF NOT EXISTS migrate_ext;
 RESET client_min_messages;
 CREATE SCHEMA sharding_key;
 SET search_path = sharding_key;
-CREATE FUNCTION try(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
-DECLARE
-    message text;
-    detail text;
-    hint text;
-BEGIN
-    EXECUTE query;
-    RAISE assert_failure USING MESSAGE = 'no error: ' || query;
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    RETURN NEXT sqlstate || ': ' || message;
-    IF detail <> '' THEN RETURN NEXT 'detail: ' || detail; END IF;
-    IF hint <> '' THEN RETURN NEXT 'hint: ' || hint; END IF;
-END
-$$;
 \pset tuples_only on
 \pset format unaligned
 
@@ -33,51 +18,51 @@ CREATE VIEW made AS
     WHERE k.relation = 'commits'::regclass ORDER BY a.attnum;
 
 -- what is refused, with nothing changed
-SELECT try($$SELECT migrate_ext.add_sharding_key(NULL, 'k', 'bigint')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', NULL, 'bigint')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', NULL)$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', NULL, NULL)$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', '', 'bigint')$$);
-SELECT try(format($$SELECT migrate_ext.add_sharding_key('commits', %L, 'bigint')$$, repeat('x', 64)));
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'ctid', 'tid')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'nothing')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint; DROP TABLE diffs')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'json')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'anyelement')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key(NULL, 'k', 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', NULL, 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', NULL)$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', NULL, NULL)$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', '', 'bigint')$$);
+SELECT helper.try(format($$SELECT migrate_ext.add_sharding_key('commits', %L, 'bigint')$$, repeat('x', 64)));
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'ctid', 'tid')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'nothing')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint; DROP TABLE diffs')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'json')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'anyelement')$$);
 CREATE DOMAIN positive AS bigint CHECK (VALUE > 0);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'positive')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'sha', 'bigint')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('made', 'k', 'bigint')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('migrate_ext.migration', 'k', 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'positive')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'sha', 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('made', 'k', 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('migrate_ext.migration', 'k', 'bigint')$$);
 -- the value
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1 +')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1), (2')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1) FROM diffs; --')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 's.nothing')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT x FROM nothing)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 's.sha')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'max(s.diff_id)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT max(s.diff_id))')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'row_number() OVER ()')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'generate_series(1, 2)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'float8', 'random()')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'float8', '(SELECT random() FROM diffs)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id FROM diffs d FOR UPDATE)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(WITH x AS (DELETE FROM diffs RETURNING id) SELECT id FROM x)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id, d.project_id FROM diffs d)')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'text', 's.ctid::text')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'text', 's::text')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1 +')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1), (2')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '1) FROM diffs; --')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 's.nothing')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT x FROM nothing)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 's.sha')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'max(s.diff_id)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT max(s.diff_id))')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'row_number() OVER ()')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', 'generate_series(1, 2)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'float8', 'random()')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'float8', '(SELECT random() FROM diffs)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id FROM diffs d FOR UPDATE)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(WITH x AS (DELETE FROM diffs RETURNING id) SELECT id FROM x)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id, d.project_id FROM diffs d)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'text', 's.ctid::text')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'text', 's::text')$$);
 CREATE TEMP TABLE passing (id bigint);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT id FROM passing)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT id FROM passing)')$$);
 -- the rights
 CREATE ROLE sharding_owner;
 CREATE ROLE sharding_other;
 GRANT USAGE ON SCHEMA sharding_key TO sharding_owner, sharding_other;
 ALTER TABLE commits OWNER TO sharding_owner;
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id FROM diffs d LIMIT 1)')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint', '(SELECT d.id FROM diffs d LIMIT 1)')$$);
 SET ROLE sharding_other;
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'k', 'bigint')$$);
 RESET ROLE;
 SELECT attname FROM pg_attribute WHERE attrelid = 'commits'::regclass AND attnum > 0 ORDER BY attnum;
 SELECT count(*) FROM made;
@@ -98,8 +83,8 @@ SET search_path = pg_catalog;
 SELECT migrate_ext.add_sharding_key('sharding_key.commits', 'project_id', 'int8',
     '(SELECT d.project_id FROM sharding_key.diffs AS d WHERE (d.id) = diff_id) -- comment');
 SET search_path = sharding_key;
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'bigint', '1')$$);
-SELECT try($$SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'int')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'bigint', '1')$$);
+SELECT helper.try($$SELECT migrate_ext.add_sharding_key('commits', 'project_id', 'int')$$);
 
 -- what fills a row: whoever writes it, without a right to read the parent
 SET ROLE sharding_other;
@@ -127,7 +112,7 @@ SELECT * FROM commits WHERE place = 8 ORDER BY 1;
 ALTER TABLE diffs DROP CONSTRAINT diffs_pkey;
 INSERT INTO diffs VALUES (1, 11);
 INSERT INTO commits VALUES (1, 9, 'two parents', 10);
-SELECT try($$INSERT INTO commits VALUES (1, 10, 'two parents')$$);
+SELECT helper.try($$INSERT INTO commits VALUES (1, 10, 'two parents')$$);
 DELETE FROM diffs WHERE project_id = 11;
 -- the parent's table is altered under the session
 ALTER TABLE diffs ALTER project_id TYPE int;
@@ -156,8 +141,8 @@ CREATE TABLE other (id bigint PRIMARY KEY, project_id bigint);
 CREATE TRIGGER stolen BEFORE INSERT ON other FOR EACH ROW EXECUTE FUNCTION migrate_ext.fill_key('1');
 INSERT INTO other VALUES (1), (2);
 CREATE TRIGGER wrong AFTER INSERT ON other FOR EACH ROW EXECUTE FUNCTION migrate_ext.fill_key('1');
-SELECT try($$INSERT INTO other VALUES (3)$$);
-SELECT try($$SELECT migrate_ext.derive_key(NULL::bigint, NULL, 1)$$);
+SELECT helper.try($$INSERT INTO other VALUES (3)$$);
+SELECT helper.try($$SELECT migrate_ext.derive_key(NULL::bigint, NULL, 1)$$);
 
 DROP SCHEMA sharding_key CASCADE;
 DROP ROLE sharding_owner, sharding_other;

@@ -13,12 +13,7 @@ use Test::More;
 # A swap that holds its lock as long as this is an outage; measured: a few milliseconds.
 my $MAX_HOLD_MS = 1000;
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main');
 
 sub relation
 {

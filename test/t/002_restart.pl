@@ -24,13 +24,6 @@ my @WRITABLE_WHILE_HELD = grep { $_ ne 'catching_up' } @STATES, 'paused';
 
 my $ROWS = 4000;
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 sub make_migration
 {
 	my ($table) = @_;

@@ -31,16 +31,11 @@ my @OPERATIONS = qw(update transfer key_change move delete insert insert_new ups
 # acct: the partition key isn't part of the identity. item: it is, so ON CONFLICT works on both sides.
 my %KEY = (acct => 'id = $a', item => 'id = $a AND part = $p');
 
-my $node = new_node(
+$node = new_node(
 	'main',
 	preload => 1,
 	# Serialization failures are the load's daily bread: not each needs its statement in the log.
 	conf => "log_min_error_statement = panic\n");
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
 
 # ---------------------------------------------------------------------------------------------
 # The tables and what changes them

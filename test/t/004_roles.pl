@@ -25,45 +25,9 @@ my %SANE = (
 	idle_session_timeout                => '0',
 	idle_in_transaction_session_timeout => '0');
 
-$ENV{PGOPTIONS} = options(%SANE);
+$ENV{PGOPTIONS} = pgoptions(%SANE);
 
-my $node = new_node('main');
-
-sub options
-{
-	my (%setting) = @_;
-	return join ' ', map { "-c $_=" . $setting{$_} =~ s/ /\\ /gr } sort keys %setting;
-}
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# try_as(role, sql, settings): (exit code, output, errors)
-sub try_as
-{
-	my ($role, $sql, %setting) = @_;
-	local $ENV{PGOPTIONS} = options(%setting);
-	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
-}
-
-sub sql_as
-{
-	my ($role, $sql, %setting) = @_;
-	my ($exit, $out, $err) = try_as($role, $sql, %setting);
-	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
-	return $out;
-}
-
-# The statement is refused, with an error (or SQLSTATE) like this.
-sub refused
-{
-	my ($role, $sql, $like, $name, %setting) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($exit, $out, $err) = try_as($role, "\\set VERBOSITY verbose\n$sql", %setting);
-	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
-}
+$node = new_node('main');
 
 # ---------------------------------------------------------------------------------------------
 # Settings

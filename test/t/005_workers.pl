@@ -14,21 +14,6 @@ use Time::HiRes qw(time);
 # A pause may take so long to be obeyed, on a machine that has other things to do as well.
 my $PAUSE_S = 1.5;
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# The errors and warnings of a statement that may fail.
-sub errors
-{
-	my ($sql) = @_;
-	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 # Four rows a block, so that there are batches to share.
 sub make_table
 {
@@ -139,13 +124,7 @@ sub names_and_sharing
 	pace(1);
 	make_slow_migration('hunted', 4000);
 	sql("SELECT migrate_ext.start('hunted')");
-	for my $type ('helper', 'leader', 'helper', 'leader')
-	{
-		poll_query($node, "SELECT count(*) >= 1 FROM (" . workers_of('hunted', $type) . ' HAVING count(*) > 0) AS w')
-		  or die "no $type";
-		sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'migrate_ext hunted'
-			AND backend_type = 'migrate_ext $type' LIMIT 1");
-	}
+	terminate_workers($node, 'hunted', $_, 1) for 'helper', 'leader', 'helper', 'leader';
 	is(migration_state($node, 'hunted'), 'copying', 'killed while copying');
 	pace(0);
 	live_and_equal_ok('hunted', 'hunted_parts');
@@ -196,12 +175,10 @@ sub pause_and_cancel
 	my $point = hold_point($node, 'index_before_commit');
 	sql("SELECT migrate_ext.start('indexed')");
 	wait_point($point, 2);
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.cancel('indexed');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.cancel('indexed')");
 	poll_query($node, "SELECT goal FROM migrate_ext.migrations WHERE migration = 'indexed'", 'cancelled');
 	release_point($point);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', 'the call ends');
 	is(migration_state($node, 'indexed'), 'cancelled', 'cancelled while indexing');
 	is(sql("SELECT to_regclass('indexed_new') IS NULL"), 't', 'a target of ours goes');
 	plain_ok('indexed', 'cancelled while indexing');
@@ -409,11 +386,9 @@ sub slots_node
 	is(migration_state($node, 'seat_3'), 'cancelled', 'and so do finalize, undo and cancel');
 
 	# wait_for() waits for the slot as well
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/waiting/, "\\echo waiting\nCALL migrate_ext.wait_for('seat_2', 'live', '60 s');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.wait_for('seat_2', 'live', '60 s')");
 	sql("CALL migrate_ext.cancel('seat_1')");
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', 'wait_for() waits until there is one');
 	live_and_equal_ok('seat_2');
 	is(sql("SELECT workers, waiting_for IS NULL FROM migrate_ext.progress WHERE migration = 'seat_2'"), '1|t', 'by a worker, now that there is a slot');
 	$node->stop;
@@ -422,13 +397,6 @@ sub slots_node
 
 # ---------------------------------------------------------------------------------------------
 # Databases
-
-# In another database.
-sub other
-{
-	my ($sql, $database) = @_;
-	return $node->safe_psql($database // 'other', $sql);
-}
 
 sub workers_in
 {
@@ -440,7 +408,7 @@ sub make_other_database
 {
 	my ($database, $tablespace) = @_;
 	sql("CREATE DATABASE $database TABLESPACE $tablespace");
-	other(<<~SQL, $database);
+	sql(<<~SQL, $database);
 		CREATE EXTENSION migrate_ext;
 		CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL);
 		INSERT INTO t SELECT g, g FROM generate_series(1, 100) AS g;
@@ -453,7 +421,7 @@ sub make_other_database
 
 sub databases_node
 {
-	$node = new_node('databases', preload => 1, conf => "migrate_ext.databases = 'postgres, other, \"missing one\"'\n");
+	$node = new_node('databases', preload => 1, conf => "migrate_ext.databases = 'postgres, other, \"missing one\"'\nlog_min_messages = debug1\n");
 	sql("SET allow_in_place_tablespaces = on;\nCREATE TABLESPACE elsewhere LOCATION '';");
 	make_other_database('other', 'pg_default');
 	make_other_database('third', 'elsewhere');
@@ -470,18 +438,18 @@ sub databases_node
 	is( sql("SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_stat_activity WHERE backend_type = 'migrate_ext launcher'"),
 		'other postgres', 'where something is unfinished, there is a launcher');
 
-	other("CALL migrate_ext.cancel('t')");
+	sql("CALL migrate_ext.cancel('t')", 'other');
 	ok(poll_query($node, workers_in('other'), '0'), 'nothing unfinished: the launcher ends, too');
 	is(errors('DROP DATABASE other'), '', 'so that the database can be dropped');
 
 	# a database with a leader in it
-	other("SELECT migrate_ext.resume('t')", 'third');
+	sql("SELECT migrate_ext.resume('t')", 'third');
 	ok(poll_query($node, workers_in('third'), '1'), 'resume brings a leader back where there is no launcher');
 	my $offset = -s $node->logfile;
 	is(errors('DROP DATABASE third WITH (FORCE)'), '', 'DROP DATABASE WITH (FORCE) ends it');
-	my $deadline = time + 2;
-	while (time < $deadline && slurp_file($node->logfile, $offset) !~ /FATAL:  database \S+ does not exist/) { select(undef, undef, undef, 0.1) }
-	unlike(slurp_file($node->logfile, $offset), qr/FATAL:  database \S+ does not exist/, 'and no worker comes back for it');
+	my $comes_back = qr/FATAL:  database \S+ does not exist/;
+	$node->wait_for_log(qr/unregistering background worker "migrate_ext leader for t"|$comes_back/, $offset);
+	unlike(slurp_file($node->logfile, $offset), $comes_back, 'and no worker comes back for it');
 	$node->stop;
 	return;
 }
@@ -495,10 +463,7 @@ sub standby_node
 	$node = $primary;
 	make_migration('moved', 400);
 	make_table('plain', 10);
-	$primary->backup('base');
-	my $standby = PostgreSQL::Test::Cluster->new('standby');
-	$standby->init_from_backup($primary, 'base', has_streaming => 1);
-	$standby->start;
+	my $standby = make_standby($primary, 'standby');
 	my $point = hold_point($primary, 'copy_before_commit');
 	sql("SELECT migrate_ext.start('moved')");
 	wait_point($point);

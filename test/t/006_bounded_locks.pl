@@ -19,21 +19,6 @@ my $SLACK_MS        = 500;
 # What a swap may hold the lock under load.
 my $MAX_HOLD_MS = 500;
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# The errors and notices of a statement that may fail.
-sub errors
-{
-	my ($sql) = @_;
-	my ($exit, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\n$sql");
-	return $err;
-}
-
 # ---------------------------------------------------------------------------------------------
 # Clients whose waits are measured
 
@@ -105,13 +90,13 @@ sub close_transaction
 	return;
 }
 
-# That many lock attempts have failed since that event, and this process was named.
+# How many lock attempts have failed since that event, with this process named: an expression.
 sub attempts_failed
 {
 	my ($migration, $holder, $since) = @_;
-	return "SELECT count(*) FROM migrate_ext.event e JOIN migrate_ext.migration m ON m.id = e.migration
+	return "(SELECT count(*) FROM migrate_ext.event e JOIN migrate_ext.migration m ON m.id = e.migration
 		WHERE m.name = '$migration' AND e.kind = 'lock_attempt' AND e.id > $since
-		AND e.detail->'blockers' \@> '[{\"pid\": $holder->{pid}}]'";
+		AND e.detail->'blockers' \@> '[{\"pid\": $holder->{pid}}]')";
 }
 
 sub last_event
@@ -173,9 +158,9 @@ sub writers_in_the_way
 	sql("SELECT migrate_ext.install_sync('t')");
 	wait_for_attempts('t', 3);
 	is(migration_state($node, 't'), 'created', 'install_sync waits');
-	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) > 0/r), 'an event tells for whom');
+	ok(poll_query($node, 'SELECT ' . attempts_failed('t', $holder, $since) . ' > 0'), 'an event tells for whom');
 	like(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'"), qr/\b$holder->{pid}\b/, 'progress, too');
-	cmp_ok(sql(attempts_failed('t', $holder, $since)), '<=', 2, 'but not again and again');
+	cmp_ok(sql('SELECT ' . attempts_failed('t', $holder, $since)), '<=', 2, 'but not again and again');
 	close_transaction($holder);
 	ok(wait_state($node, 't', 'logging'), 'the writer ends: installed');
 	stop_clients($clients, 'install_sync');
@@ -187,7 +172,7 @@ sub writers_in_the_way
 	ok(wait_state($node, 't', 'catching_up'), 'all else goes on');
 	wait_for_attempts('t', 3);
 	is(migration_state($node, 't'), 'catching_up', 'going live waits');
-	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) > 0/r), 'an event tells for whom');
+	ok(poll_query($node, 'SELECT ' . attempts_failed('t', $holder, $since) . ' > 0'), 'an event tells for whom');
 	close_transaction($holder);
 	wait_live($node, 't');
 	is(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'"), '', 'the writer ends: live');
@@ -212,7 +197,7 @@ sub readers_in_the_way
 	like($error, qr/DETAIL: .*\b$holder->{pid}\b/, "$name: the error names who was in the way");
 	cmp_ok($took, '<', 7, "$name: in time");
 	is(catalog_of('t'), $before, "$name: nothing has changed");
-	cmp_ok(sql(attempts_failed('t', $holder, $since)), '>=', 3, "$name: each attempt is recorded with who blocked it");
+	cmp_ok(sql('SELECT ' . attempts_failed('t', $holder, $since)), '>=', 3, "$name: each attempt is recorded with who blocked it");
 	is(sql("SELECT count(*) FROM migrate_ext.swaps WHERE direction = '$call' AND at > now() - interval '10 s'"), '0', "$name: there was no swap");
 
 	# another session's end is no business of ours, unless asked for: then it is that session's and no other's
@@ -264,14 +249,12 @@ sub completed_at_last
 	my $clients = start_clients('t', 300);
 	my $holder = open_transaction('SELECT count(*) FROM t_orig');
 	my $since = last_event();
-	my $session = $node->background_psql('postgres');
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.complete('t', drop_original => true);\n\\echo ended\n");
-	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) >= 3/r), 'complete: attempts fail');
+	my $call = begin_call($node, "CALL migrate_ext.complete('t', drop_original => true)");
+	ok(poll_query($node, 'SELECT ' . attempts_failed('t', $holder, $since) . ' >= 3'), 'complete: attempts fail');
 	is(migration_state($node, 't'), 'swapped', 'complete: it waits');
 	close_transaction($holder);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
-	is(migration_state($node, 't'), 'completed', 'complete: the reader ends');
+	is(end_call($call), '', 'complete: the reader ends');
+	is(migration_state($node, 't'), 'completed', 'complete: and so does the migration');
 	stop_clients($clients, 'complete');
 	return;
 }

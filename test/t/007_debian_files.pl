@@ -21,34 +21,14 @@ my $RATE = 40;
 plan skip_all => "no $DPKG/info: this machine has no dpkg" unless -d "$DPKG/info";
 plan skip_all => "no md5sums in $DPKG/info" unless glob "$DPKG/info/*.md5sums";
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# A file of the example by psql: (exit code, output, errors)
-sub run_file
-{
-	my ($file) = @_;
-	my $exit_code = $node->psql(
-		'postgres', undef,
-		extra_params => [ '--quiet', '--file' => "$EXAMPLE/$file" ],
-		stdout       => \my $stdout,
-		stderr       => \my $stderr,
-		timeout      => $PostgreSQL::Test::Utils::timeout_default);
-	return ($exit_code, $stdout, $stderr);
-}
+$node = new_node('main');
 
 # One step. Each ends with the example's own checks, which end psql with an error.
 sub step
 {
 	my ($file) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($exit_code, $stdout, $stderr) = run_file($file);
-	is($exit_code, 0, "$file runs to its end") or die "$stdout\n$stderr\nno step without the one before\n";
-	return;
+	return example_step("$EXAMPLE/$file");
 }
 
 sub start_application
@@ -200,15 +180,18 @@ sub life_with_surprises
 	my ($by_section, $checksum, $rows) = control($dir);
 	sql('DROP TABLE files, packages, md5sums, loaded; DROP FUNCTION fingerprint');
 	step('01_load.sql');
-	sees_sabotage(
+	example_sees(
+		"$EXAMPLE/check.sql",
 		"CREATE TABLE lost AS SELECT * FROM files WHERE path = 'usr/bin/plain'; DELETE FROM files WHERE path = 'usr/bin/plain'",
 		'INSERT INTO files TABLE lost; DROP TABLE lost',
 		'section admin: 0 files instead of 1');
-	sees_sabotage(
+	example_sees(
+		"$EXAMPLE/check.sql",
 		"UPDATE files SET path = path || 'x' WHERE path = 'usr/bin/plain'",
 		"UPDATE files SET path = 'usr/bin/plain' WHERE package = 'plain'",
 		'others than those that were loaded');
-	sees_sabotage(
+	example_sees(
+		"$EXAMPLE/check.sql",
 		'UPDATE packages SET installs = installs + 1',
 		'UPDATE packages SET installs = installs - 1',
 		'installed 1 times instead of 2');
@@ -217,25 +200,11 @@ sub life_with_surprises
 	is(sql($BY_SECTION), $by_section, 'surprises: each where it belongs');
 	is( sql('SELECT name, version, section FROM packages WHERE section IS NULL OR version <> $$1$$ ORDER BY 1'),
 		"sectionless|1|\nslash|2:1.0~rc1-1+b2|non-free/firmware", 'surprises: packages, too');
-	$node->psql(
-		'postgres', "INSERT INTO files (package, path, md5) VALUES ('plain', 'usr/bin/new', '')",
-		stderr => \my $stderr);
-	like($stderr, qr/null value in column "section"/, 'a release that gives no section comes too late');
+	like(errors("INSERT INTO files (package, path, md5) VALUES ('plain', 'usr/bin/new', '')"), qr/null value in column "section"/,
+		'a release that gives no section comes too late');
 	step('06_undo.sql');
 	step('07_complete.sql');
 	is(sql($BY_SECTION), $by_section, 'surprises: and at the end');
-	return;
-}
-
-# Do the example's checks notice?
-sub sees_sabotage
-{
-	my ($do, $undo, $message) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	sql($do);
-	my ($exit_code, $stdout, $stderr) = run_file('check.sql');
-	like("exit $exit_code $stderr", qr/^exit 3 .*$message/s, "check.sql sees: $message");
-	sql($undo);
 	return;
 }
 

@@ -28,41 +28,15 @@ my @N_RS   = (@ALWAYS, 'push_with_key@4', 'move_with_key@2', 'read@3');
 # Diffs that somebody moves to another project from a console, and forgets their commits.
 my $FORGOTTEN = 'id BETWEEN 1000 AND 1060';
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-# A file of the example by psql: (exit code, output, errors)
-sub run_file
-{
-	my ($file) = @_;
-	my $exit_code = $node->psql(
-		'postgres', undef,
-		extra_params => [ '--quiet', '--file' => "$EXAMPLE/$file" ],
-		stdout       => \my $stdout,
-		stderr       => \my $stderr,
-		timeout      => $PostgreSQL::Test::Utils::timeout_default);
-	return ($exit_code, $stdout, $stderr);
-}
+$node = new_node('main');
 
 # One step. Most end with the example's own checks, which end psql with an error. Some are made twice below:
-# that is no harm. One that doesn't get its lock in time is made again, as it says. Returns its output.
+# that is no harm. One that doesn't get its lock in time says that it is to be made again. Returns its output.
 sub step
 {
 	my ($file) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my ($exit_code, $stdout, $stderr);
-	for (1 .. 10)
-	{
-		($exit_code, $stdout, $stderr) = run_file($file);
-		last if $exit_code == 0 || $stderr !~ /lock timeout/;
-		note "$file did not get its lock";
-	}
-	is($exit_code, 0, "$file runs to its end") or die "$stdout\n$stderr\nno step without the one before\n";
-	return $stdout;
+	return example_step("$EXAMPLE/$file", again => qr/lock timeout/);
 }
 
 sub start_release
@@ -91,18 +65,6 @@ sub wait_for_work
 	my $last = sql('SELECT last_value FROM merge_request_diffs_id_seq');
 	return ok(poll_query($node, "SELECT last_value > $last + 5 FROM merge_request_diffs_id_seq"),
 		'the application works');
-}
-
-# Do the example's checks notice? In a state in which the application rests.
-sub sees_sabotage
-{
-	my ($do, $undo, $message) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	sql($do);
-	my ($exit_code, $stdout, $stderr) = run_file('check.sql');
-	like("exit $exit_code $stderr", qr/^exit 3 .*$message/s, "check.sql sees that $message");
-	sql($undo);
-	return;
 }
 
 # The numbers of the last comparison but n.
@@ -155,7 +117,8 @@ step('00_starting_point.sql');
 my $orphans = sql("SELECT count(*) FROM control WHERE merge_request_diff_id NOT IN (SELECT id FROM merge_request_diffs)");
 cmp_ok($orphans, '>', 0, 'some commits have no diff');
 cmp_ok(sql("SELECT count(*) FROM $TARGET WHERE project_id = 0"), '>', 0, 'the target is half filled, without projects');
-sees_sabotage(
+example_sees(
+	"$EXAMPLE/check.sql",
 	"UPDATE $MIGRATION SET message = message || '!' WHERE merge_request_diff_id = 1 AND relative_order = 0",
 	"UPDATE $MIGRATION SET message = left(message, -1) WHERE merge_request_diff_id = 1 AND relative_order = 0",
 	'the table is not what it would be');
@@ -248,8 +211,7 @@ step('check.sql');
 # What preflight has told of: the application goes on, only the way back is closed.
 sql('ALTER SEQUENCE merge_request_diffs_id_seq RESTART 2147483600');
 ok(poll_query($node, "SELECT max(merge_request_diff_id) > 2147483647 FROM $MIGRATION"), 'diff ids outgrow the original');
-$node->psql('postgres', "CALL migrate_ext.undo('$MIGRATION', '60 s')", stderr => \my $stderr);
-like($stderr, qr/could not be carried over/, 'and there is no way back');
+like(errors("CALL migrate_ext.undo('$MIGRATION', '60 s')"), qr/could not be carried over/, 'and there is no way back');
 like(sql("SELECT string_agg(DISTINCT sqlstate || ' ' || message, '; ') FROM migrate_ext.failed_rows"),
 	qr/^22003 integer out of range$/, 'which failed_rows explains');
 ok( poll_query($node, "SELECT EXISTS (SELECT FROM $MIGRATION
@@ -270,12 +232,14 @@ is( sql(<<~SQL), "0|p||0", 'at the end: nothing lost, partitioned, the original 
 	       (SELECT count(*) FROM pg_trigger
 	        WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('$MIGRATION')) AND NOT tgisinternal)
 	SQL
-sees_sabotage(
+example_sees(
+	"$EXAMPLE/check.sql",
 	"CREATE TABLE lost AS SELECT * FROM $MIGRATION LIMIT 1;
 	 DELETE FROM $MIGRATION WHERE (merge_request_diff_id, relative_order) IN (SELECT merge_request_diff_id, relative_order FROM lost)",
 	"INSERT INTO $MIGRATION TABLE lost",
 	'the table is not what it would be');
-sees_sabotage(
+example_sees(
+	"$EXAMPLE/check.sql",
 	"UPDATE $MIGRATION SET project_id = project_id % 400 + 1 WHERE merge_request_diff_id = 2",
 	"UPDATE $MIGRATION SET project_id = d.project_id FROM merge_request_diffs d WHERE d.id = 2 AND merge_request_diff_id = 2",
 	'a commit stands under another project')

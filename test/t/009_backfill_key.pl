@@ -16,13 +16,6 @@ my $ROWS = 20000;
 # rest is for a machine that has other things to do as well.
 my $LONGEST_WAIT = '3s';
 
-my $node;
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
 # A parent for every ten rows; some rows have no parent. "given" are keys that the application wrote.
 sub make_tables
 {
@@ -103,12 +96,7 @@ sub under_load
 	is(done(), $done, 'and nobody fills');
 	sql("SELECT migrate_ext.resume('t')");
 
-	for my $type ('helper', 'leader', 'helper')
-	{
-		poll_query($node, "SELECT count(pg_terminate_backend(pid)) > 0 FROM pg_stat_activity
-			WHERE application_name = 'migrate_ext t' AND backend_type = 'migrate_ext $type'")
-		  or die "no $type";
-	}
+	terminate_workers($node, 't', $_) for 'helper', 'leader', 'helper';
 	is(migration_state($node, 't'), 'copying', 'workers terminated while they fill');
 	wait_live($node, 't');
 	is(sql("SELECT last_error FROM migrate_ext.migrations WHERE migration = 't'"), '', 'and nobody calls it an error');
@@ -143,20 +131,18 @@ sub enforce
 {
 	my $load = start_load();
 	my $session = $node->background_psql('postgres');
-	my $enforcing = $node->background_psql('postgres');
 	sql("DROP TRIGGER slowly ON t");
 	sql("ALTER TABLE t ALTER k SET DEFAULT -1"); # so that no row comes without
 	sql("UPDATE t SET k = -1 WHERE k IS NULL");
 	$session->query_safe('BEGIN; INSERT INTO t DEFAULT VALUES');
-	$enforcing->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.enforce_key('t', 'k');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.enforce_key('t', 'k')");
 	my $now = sql('SELECT count(*) FROM bumped');
 	ok(poll_query($node, "SELECT count(*) >= $now + 150 FROM bumped"), 'the application goes on while the lock is waited for');
 	is(sql("SELECT attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'k'"), 'f', 'not yet');
 	$session->query_safe('COMMIT');
-	$enforcing->query_until(qr/ended/, "\n");
+	is(end_call($call), '', 'the lock is had');
 	is(sql("SELECT attnotnull FROM pg_attribute WHERE attrelid = 't'::regclass AND attname = 'k'"), 't', 'NOT NULL');
 	$session->quit;
-	$enforcing->quit;
 	pgbench_ok(stop_pgbench($load), 'while it is enforced');
 	return;
 }

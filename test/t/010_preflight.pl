@@ -10,18 +10,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "shared_preload_libraries = 'pg_stat_statements'\n");
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub sql_as
-{
-	my ($role, $sql) = @_;
-	return $node->safe_psql('postgres', $sql, extra_params => [ '-U', $role ]);
-}
+$node = new_node('main', conf => "shared_preload_libraries = 'pg_stat_statements'\n");
 
 # What preflight tells a role, of one object and problem; never later than in a few seconds.
 sub told

@@ -9,14 +9,8 @@ use MigrateTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
 
-my $node = new_node('main', conf => "archive_mode = on\narchive_command = 'true'\n");
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main', conf => "archive_mode = on\narchive_command = 'true'\n");
 
 sub configure
 {
@@ -43,6 +37,7 @@ sub begin
 sub finish
 {
 	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	wait_live($node, 't');
 	is(rows_that_differ($node, 't', 't_new'), '0', "$name: live, and equal");
 	sql("CALL migrate_ext.cancel('t')");
@@ -53,6 +48,7 @@ sub finish
 sub waits_ok
 {
 	my ($like, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	ok(poll_query($node, "SELECT waiting_for ~ '$like' FROM migrate_ext.progress", 't', 30), "$name: progress tells why");
 	return;
 }
@@ -61,6 +57,7 @@ sub waits_ok
 sub stops_ok
 {
 	my ($like, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	waits_ok("^pacing, stopped: $like", $name);
 	is(sql('SELECT state, rows_done FROM migrate_ext.progress'), 'copying|0', "$name: nothing is copied");
 	like(events('throttled'), qr/^pacing, stopped: $like[^;]*$/, "$name: one event");
@@ -198,11 +195,7 @@ finish('lock waiters');
 
 # ---- replication ----
 
-$node->backup('backup');
-my $standby = PostgreSQL::Test::Cluster->new('standby');
-$standby->init_from_backup($node, 'backup', has_streaming => 1);
-$standby->start;
-$node->wait_for_catchup($standby);
+my $standby = make_standby($node, 'standby');
 $standby->safe_psql('postgres', 'SELECT pg_wal_replay_pause()');
 $standby->poll_query_until('postgres', "SELECT pg_get_wal_replay_pause_state() = 'paused'");
 write_wal();

@@ -1,6 +1,5 @@
 # What hangs on a table may change until the very moment of the swap: it follows all the same, or the swap
-# waits or refuses, and nothing is ever left behind. What can't follow is told before. And it is quick with
-# much of everything.
+# waits or refuses, and nothing is ever left behind. What can't follow is told before.
 use strict;
 use warnings;
 
@@ -11,50 +10,12 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = new_node('main', conf => "wal_level = logical\n");
+$node = new_node('main', conf => "wal_level = logical\n");
 
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
-
-sub try_as
-{
-	my ($role, $sql) = @_;
-	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
-}
-
-sub sql_as
-{
-	my ($role, $sql) = @_;
-	my ($exit, $out, $err) = try_as($role, $sql);
-	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
-	return $out;
-}
-
-sub errors
+sub errors_of_preflight
 {
 	my ($migration) = @_;
 	return sql_as('shop', "SELECT object || ' ' || problem FROM migrate_ext.preflight('$migration') WHERE severity = 'error' ORDER BY 1");
-}
-
-# keep(table), same_as_kept(table, name)
-sub keep
-{
-	sql("DELETE FROM kept.descriptions; INSERT INTO kept.descriptions VALUES ('$_[0]', migrate_ext.describe('$_[0]'))");
-	return;
-}
-
-sub same_as_kept
-{
-	my ($table, $name) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is(sql("SELECT d.* FROM kept.descriptions k, migrate_ext.catalog_difference(k.what, migrate_ext.describe('$table')) d"), '', $name);
-}
-
-sub hold_ms
-{
-	return sql("SELECT string_agg(format('%s %s ms', direction, round(hold_ms::numeric, 1)), ', ' ORDER BY at) FROM migrate_ext.swaps WHERE migration = '$_[0]'");
 }
 
 sub migrate
@@ -72,8 +33,6 @@ sql(<<~'SQL');
 	CREATE ROLE stranger LOGIN;
 	GRANT CREATE ON SCHEMA public TO shop, stranger;
 	GRANT CREATE ON DATABASE postgres TO shop;
-	CREATE SCHEMA kept;
-	CREATE TABLE kept.descriptions (name text, what jsonb);
 	CREATE EXTENSION btree_gist;
 	SQL
 
@@ -88,7 +47,7 @@ sql_as('shop', <<~'SQL');
 	GRANT SELECT ON refused TO stranger;
 	SQL
 migrate('refused', q{partition_by_hash('refused', 'k', 2)});
-is(errors('refused'), '', 'nothing stands in the way');
+is(errors_of_preflight('refused'), '', 'nothing stands in the way');
 
 # [what it is, whose, how it is made, and undone, what preflight says]
 my @REFUSED = (
@@ -110,21 +69,21 @@ my @REFUSED = (
 
 # views and functions of others follow, whoever owns them: they stay what they are
 sql_as('stranger', 'CREATE VIEW theirs AS SELECT k FROM refused; CREATE FUNCTION theirs() RETURNS bigint LANGUAGE sql BEGIN ATOMIC SELECT count(*) FROM refused; END');
-keep('refused');
+my $refused = description('refused');
 for my $case (@REFUSED)
 {
 	my ($what, $role, $make, $unmake, $like) = @$case;
 	$role = sql('SELECT CURRENT_USER') if $role eq 'postgres';
 	sql_as($role, $make);
-	like(errors('refused'), $like, "$what is told before the swap");
+	like(errors_of_preflight('refused'), $like, "$what is told before the swap");
 	my ($exit, undef, $err) = try_as('shop', "\\set VERBOSITY verbose\nCALL migrate_ext.finalize('refused', '20 s')");
 	ok($exit != 0 && $err =~ /ERROR:  MX003/ && $err =~ $like, "$what keeps finalize from swapping") || diag("exit $exit, $err");
 	sql_as($role, $unmake);
 }
-same_as_kept('refused', 'nothing has happened to it');
-is(errors('refused'), '', 'and nothing is in the way any more');
+described_ok('refused', $refused, 'nothing has happened to it');
+is(errors_of_preflight('refused'), '', 'and nothing is in the way any more');
 sql_as('shop', "CALL migrate_ext.finalize('refused')");
-same_as_kept('refused', 'now it is swapped');
+described_ok('refused', $refused, 'now it is swapped');
 is(sql_as('stranger', 'SELECT theirs() = count(*) FROM theirs'), 't', "what strangers have made works, with their rights");
 sql_as('shop', 'REVOKE SELECT ON refused FROM stranger');
 my (undef, undef, $err) = try_as('stranger', 'SELECT count(*) FROM theirs');
@@ -141,16 +100,14 @@ sub late
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $direction = migration_state($node, 'late') eq 'live' ? 'finalize' : 'undo';
 	my $point = hold_point($node, 'swap_before_locks');
-	my $session = $node->background_psql('postgres', extra_params => [ '-U', 'shop' ], on_error_stop => 0);
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.$direction('late');\n\\echo ended\n");
+	my $call = begin_call($node, "CALL migrate_ext.$direction('late')", extra_params => [ '-U', 'shop' ]);
 	wait_point($point);
 	sql_as('shop', $make);
-	keep('late');
+	my $description = description('late');
 	release_point($point);
-	$session->query_until(qr/ended/, "\n");
-	$session->quit;
+	is(end_call($call), '', "$what: $direction ends");
 	is(migration_state($node, 'late'), $direction eq 'finalize' ? 'swapped' : 'live', "$what: $direction is done");
-	return same_as_kept('late', "$what follows");
+	return described_ok('late', $description, "$what follows");
 }
 
 sql_as('shop', <<~'SQL');
@@ -166,7 +123,7 @@ late('a grant', 'GRANT SELECT ON late TO web; GRANT UPDATE (v) ON late TO strang
 late('another grant, and one taken away', 'REVOKE SELECT ON late FROM web; GRANT INSERT ON late TO PUBLIC');
 late('a policy', 'ALTER TABLE late ENABLE ROW LEVEL SECURITY; CREATE POLICY late_policy ON late USING (k > 0)');
 
-is(errors('late'), '', 'nothing is in the way');
+is(errors_of_preflight('late'), '', 'nothing is in the way');
 sql_as('shop', "CALL migrate_ext.verify('late')");
 is(rows_that_differ($node, 'late', migration_state($node, 'late') eq 'live' ? 'late_new' : 'late_orig'), '0', 'both tables are equal');
 

@@ -8,6 +8,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
+use File::Basename qw(basename);
 use FindBin;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -16,11 +17,13 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  new_node restart_node
+  $node new_node restart_node make_standby
+  sql errors try_as sql_as refused pgoptions begin_call end_call
   start_pgbench stop_pgbench pgbench_ok
-  poll_query migration_state wait_state wait_live
+  poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
-  counts rows_that_differ tpcb_sums tpcb_ok
+  example_step example_sees
+  counts rows_that_differ description described_ok tpcb_sums tpcb_ok
 );
 
 # How long anything may take before a test gives up.
@@ -58,6 +61,91 @@ sub restart_node
 	$node->stop($mode);
 	$node->start;
 	return;
+}
+
+# make_standby(primary, name, conf = nothing): a streaming standby that has caught up
+sub make_standby
+{
+	my ($primary, $name, $conf) = @_;
+	my $standby = PostgreSQL::Test::Cluster->new($name);
+	$primary->backup("for_$name");
+	$standby->init_from_backup($primary, "for_$name", has_streaming => 1);
+	$standby->append_conf('postgresql.conf', $conf) if defined $conf;
+	$standby->start;
+	$primary->wait_for_catchup($standby);
+	return $standby;
+}
+
+# ---------------------------------------------------------------------------------------------
+# Statements
+
+# The server that functions without a server among their arguments speak to; each test says which.
+our $node;
+
+# sql(statements, database = 'postgres'): their output; dies of an error
+sub sql
+{
+	my ($sql, $database) = @_;
+	return $node->safe_psql($database // 'postgres', $sql);
+}
+
+# errors(statements, database = 'postgres'): what they, which may fail, say beside their output
+sub errors
+{
+	my ($sql, $database) = @_;
+	my ($exit, $out, $err) = $node->psql($database // 'postgres', "\\set VERBOSITY verbose\n$sql");
+	return $err;
+}
+
+# try_as(role, statements, settings): (exit code, output, errors)
+sub try_as
+{
+	my ($role, $sql, %setting) = @_;
+	local $ENV{PGOPTIONS} = pgoptions(%setting);
+	return $node->psql('postgres', $sql, extra_params => [ '-U', $role ]);
+}
+
+sub sql_as
+{
+	my ($role, $sql, %setting) = @_;
+	my ($exit, $out, $err) = try_as($role, $sql, %setting);
+	die "as $role: $err\nwhile running: $sql\n" if $exit != 0;
+	return $out;
+}
+
+# The statements are refused, with an error (or SQLSTATE) like this.
+sub refused
+{
+	my ($role, $sql, $like, $name, %setting) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my ($exit, $out, $err) = try_as($role, "\\set VERBOSITY verbose\n$sql", %setting);
+	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
+}
+
+# begin_call(server, call, arguments of background_psql): a call that waits, in a session of its own, until
+# end_call, which returns its errors
+sub begin_call
+{
+	my ($server, $call, %opt) = @_;
+	my $session = $server->background_psql('postgres', on_error_stop => 0, %opt);
+	$session->query_until(qr/begun/, "\\echo begun\n$call;\n\\echo ended\n");
+	return $session;
+}
+
+sub end_call
+{
+	my ($session) = @_;
+	$session->query_until(qr/ended/, "\n");
+	my $errors = join "\n", grep { /ERROR/ } split /\n/, $session->{stderr};
+	$session->quit;
+	return $errors;
+}
+
+# Settings as the environment variable PGOPTIONS has them.
+sub pgoptions
+{
+	my (%setting) = @_;
+	return join ' ', map { "-c $_=" . $setting{$_} =~ s/ /\\ /gr } sort keys %setting;
 }
 
 # ---------------------------------------------------------------------------------------------
@@ -170,6 +258,19 @@ sub wait_live
 	return;
 }
 
+# terminate_workers(node, migration, type, number = all): those of that type that there are, as soon as there is
+# one. Found and terminated by the same statement, since one that is found may be gone a moment later.
+sub terminate_workers
+{
+	my ($node, $migration, $type, $number) = @_;
+	$number //= 'ALL';
+	return poll_query($node, <<~SQL) || die "no $type of $migration\n";
+		SELECT coalesce(bool_or(pg_terminate_backend(pid)), false)
+		FROM (SELECT pid FROM pg_stat_activity
+		      WHERE application_name = 'migrate_ext $migration' AND backend_type = 'migrate_ext $type' LIMIT $number) AS w
+		SQL
+}
+
 # ---------------------------------------------------------------------------------------------
 # Debug points
 
@@ -209,6 +310,53 @@ sub drop_point
 }
 
 # ---------------------------------------------------------------------------------------------
+# Examples
+
+# run_example(file): by psql, as a newcomer does: (exit code, output, errors)
+sub run_example
+{
+	my ($file) = @_;
+	my $exit_code = $node->psql(
+		'postgres', undef,
+		extra_params => [ '--quiet', '--file' => $file ],
+		stdout       => \my $stdout,
+		stderr       => \my $stderr,
+		timeout      => $DEADLINE_S);
+	return ($exit_code, $stdout, $stderr);
+}
+
+# example_step(file, again => undef): a file that must run to its end, with its own checks, which end psql with
+# an error; one whose errors are like "again" is run up to ten times. Returns its output.
+sub example_step
+{
+	my ($file, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $name = basename($file);
+	my ($exit_code, $stdout, $stderr);
+	for (1 .. 10)
+	{
+		($exit_code, $stdout, $stderr) = run_example($file);
+		last if $exit_code == 0 || !$opt{again} || $stderr !~ $opt{again};
+		note "$name is run again";
+	}
+	is($exit_code, 0, "$name runs to its end") or die "$stdout\n$stderr\nno step without the one before\n";
+	return $stdout;
+}
+
+# example_sees(file, do, undo, message): the checks in the file fail with that message between do and undo, in a
+# state in which nobody else writes
+sub example_sees
+{
+	my ($file, $do, $undo, $message) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	sql($do);
+	my ($exit_code, $stdout, $stderr) = run_example($file);
+	like("exit $exit_code $stderr", qr/^exit 3 .*$message/s, basename($file) . " sees: $message");
+	sql($undo);
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
 # Checks
 
 # counts(node, table...): numbers of rows in one snapshot, as "n1|n2"
@@ -227,6 +375,24 @@ sub rows_that_differ
 	return $node->safe_psql('postgres', <<~SQL);
 		SELECT (SELECT count(*) FROM (TABLE $a EXCEPT ALL TABLE $b) AS missing)
 		     + (SELECT count(*) FROM (TABLE $b EXCEPT ALL TABLE $a) AS extra)
+		SQL
+}
+
+# description(table): what hangs on it, as migrate_ext.describe() tells
+sub description
+{
+	my ($table) = @_;
+	return sql("SELECT migrate_ext.describe('$table')");
+}
+
+# described_ok(table, description, name, but => undef): the same hangs on it as then, but for paths like "but"
+sub described_ok
+{
+	my ($table, $description, $name, %opt) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $condition = defined $opt{but} ? "path !~ '$opt{but}'" : 'true';
+	return is(sql(<<~SQL), '', $name);
+		SELECT * FROM migrate_ext.catalog_difference(\$then\$$description\$then\$, migrate_ext.describe('$table')) WHERE $condition
 		SQL
 }
 

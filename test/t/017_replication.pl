@@ -124,15 +124,13 @@ for my $table ('fed', 'fed_wide')
 	# In the middle: the worker waits for the swap's lock with a change in its hands.
 	on_sub("SELECT migrate_ext.configure('$table', 'lock_timeout_ms', '60000')");
 	my $point = hold_point($sub, 'swap_before_commit');
-	my $swap  = $sub->background_psql('postgres');
-	$swap->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.finalize('$table');\n\\echo ended\n");
+	my $swap  = begin_call($sub, "CALL migrate_ext.finalize('$table')");
 	wait_point($point);
 	write_rows($table);
 	ok(poll_query($sub, "SELECT count(*) > 0 FROM pg_locks l JOIN pg_stat_subscription USING (pid) WHERE NOT l.granted"),
 		"$table: the apply worker waits for the swap");
 	release_point($point);
-	$swap->query_until(qr/ended/, "\n");
-	$swap->quit;
+	is(end_call($swap), '', "$table: which is done");
 	same($table, 'written in the middle of a swap');
 	is(on_sub("SELECT count(*) FROM migrate_ext.verifications WHERE migration = '$table' AND missing + extra + different > 0"), 0,
 		"$table: both tables are equal");
