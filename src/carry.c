@@ -57,18 +57,21 @@ prepare_one(Run *run, void *arg)
 }
 
 StepResult
-carry_prepare_step(Run *run)
+carry_prepare_step(Run *run, bool asked)
 {
 	ErrorData *error = NULL;
 	TimestampTz began = GetCurrentTimestamp();
 	bool done = true;
+	bool ok = run_attempt(run, prepare_one, &done, &error);
 
-	if (run_attempt(run, prepare_one, &done, &error))
-		return done ? STEP_DONE : STEP_MORE;
-	if (!attempt_is_lock_failure(error))
-		ReThrowError(error);
-	attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
-	return STEP_WAIT;
+	if (!ok && asked && attempt_is_lock_failure(error))
+	{
+		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
+		return STEP_WAIT;
+	}
+	if (attempt_result(run, ok, error, began) == STEP_WAIT)
+		return STEP_WAIT;
+	return done ? STEP_DONE : STEP_MORE;
 }
 
 List *

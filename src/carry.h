@@ -69,9 +69,11 @@ extern bool carry_is_prepared(Migration *m, Direction direction);
 
 /*
  * One piece of preparing, in a bounded attempt of its own: DONE if nothing was
- * left to do, MORE, or WAIT where a lock was not to be had.
+ * left to do, MORE, or WAIT where a lock was not to be had.  asked: it is part of
+ * what a request waits for, and counts as an attempt of that; else there is no
+ * request to write to.
  */
-extern StepResult carry_prepare_step(Run *run);
+extern StepResult carry_prepare_step(Run *run, bool asked);
 
 /* Another relation that the swap has to lock. */
 typedef struct CarryLock
