@@ -387,9 +387,9 @@ sync_trigger_drop(Migration *m)
 	drop_trigger(m->source, STRAGGLER_TRIGGER_NAME);
 	if (OidIsValid(m->target) && get_rel_name(m->target) != NULL)
 	{
+		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
-		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		leaves = relinfo_leaves(m->target);
 	}
 	foreach (cell, leaves)
