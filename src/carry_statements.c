@@ -49,18 +49,7 @@ static KeptPlan kept_plans[16];
 bool
 carry_is_exact(const Migration *m, Direction direction)
 {
-	ListCell *lc;
-
-	if (m->made_target || direction == DIRECTION_REVERSE)
-		return true;
-	foreach (lc, event_since(m->id, 0))
-	{
-		Event *event = lfirst(lc);
-
-		if (strcmp(event->kind, EVENT_RENAMED) == 0)
-			return true;
-	}
-	return false;
+	return m->made_target || direction == DIRECTION_REVERSE || event_exists(m->id, EVENT_RENAMED);
 }
 
 /* ------------------------------------------------------------------------
