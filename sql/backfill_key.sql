@@ -93,6 +93,10 @@ SELECT complete, checked_rows, missing, extra, different, skipped, failed, stale
 INSERT INTO commits VALUES (50, 101, 'new', NULL);
 CALL migrate_ext.verify('commits');
 CALL migrate_ext.wait_for('commits', 'live');
+SELECT try($$SELECT migrate_ext.plan('commits')$$);
+\set VERBOSITY terse
+CALL migrate_ext.rehearse('commits');
+\set VERBOSITY default
 CALL migrate_ext.complete('commits', drop_original => true, options => '{"incoming_fks": "drop"}');
 SELECT * FROM commits WHERE place = 101;
 SELECT state, goal, original, swapped_at FROM migrate_ext.migrations;

@@ -159,6 +159,7 @@ SELECT v.view_name, v.table_name FROM information_schema.view_table_usage v WHER
 DROP VIEW made_live, made_swapped;
 SELECT * FROM changed();
 CALL use(4);
+SELECT statement FROM migrate_ext.plan('named') WHERE statement ~ 'straggler';
 CALL migrate_ext.complete('named', drop_original => true);
 SELECT * FROM changed();
 CALL use(5);

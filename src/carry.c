@@ -8,16 +8,21 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
+#include "catalog/pg_type.h"
+#include "nodes/makefuncs.h"
 #include "storage/lmgr.h"
+#include "tcop/utility.h"
 #include "utils/lsyscache.h"
+#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "attempt.h"
 #include "carry.h"
 #include "carry_kinds.h"
-#include "catalog/pg_type.h"
 #include "catalog_spi.h"
 #include "run.h"
+#include "sqlgen.h"
 
 struct Carried
 {
@@ -29,8 +34,7 @@ carry_is_prepared(Migration *m, Direction direction)
 {
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
-		if (carriers[i] != NULL && carriers[i]->prepare != NULL &&
-			!carriers[i]->prepare(m, direction, true))
+		if (carriers[i]->prepare != NULL && !carriers[i]->prepare(m, direction, true))
 			return false;
 	}
 	return true;
@@ -51,24 +55,27 @@ prepare_one(Run *run, void *arg)
 	run_limit_lock_waits(run);
 	for (int i = 0; i < lengthof(carriers) && *done; i++)
 	{
-		if (carriers[i] != NULL && carriers[i]->prepare != NULL)
+		if (carriers[i]->prepare != NULL)
 			*done = carriers[i]->prepare(m, direction, false);
 	}
 }
 
 StepResult
-carry_prepare_step(Run *run)
+carry_prepare_step(Run *run, bool asked)
 {
 	ErrorData *error = NULL;
 	TimestampTz began = GetCurrentTimestamp();
 	bool done = true;
+	bool ok = run_attempt(run, prepare_one, &done, &error);
 
-	if (run_attempt(run, prepare_one, &done, &error))
-		return done ? STEP_DONE : STEP_MORE;
-	if (!attempt_is_lock_failure(error))
-		ReThrowError(error);
-	attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
-	return STEP_WAIT;
+	if (!ok && asked && attempt_is_lock_failure(error))
+	{
+		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
+		return STEP_WAIT;
+	}
+	if (attempt_result(run, ok, error, began) == STEP_WAIT)
+		return STEP_WAIT;
+	return done ? STEP_DONE : STEP_MORE;
 }
 
 List *
@@ -109,7 +116,7 @@ carry_locks(Migration *m, Direction direction)
 
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
-		if (carriers[i] == NULL || carriers[i]->locks == NULL)
+		if (carriers[i]->locks == NULL)
 			continue;
 		foreach (lc, carriers[i]->locks(m, direction))
 		{
@@ -150,7 +157,7 @@ carry_collect(Migration *m, Direction direction)
 	lock_new(m, direction);
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
-		if (carriers[i] != NULL && carriers[i]->collect != NULL)
+		if (carriers[i]->collect != NULL)
 			carried->of[i] = carriers[i]->collect(m, direction);
 	}
 	return carried;
@@ -161,7 +168,7 @@ carry_move(Migration *m, Direction direction, Carried *carried)
 {
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
-		if (carriers[i] != NULL && carriers[i]->move != NULL)
+		if (carriers[i]->move != NULL)
 			carriers[i]->move(m, direction, carried->of[i]);
 	}
 }
@@ -171,16 +178,54 @@ carry_leave(Migration *m, Oid left)
 {
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
-		if (carriers[i] != NULL && carriers[i]->leave != NULL)
+		if (carriers[i]->leave != NULL)
 			carriers[i]->leave(m, left);
 	}
 }
 
+/* ------------------------------------------------------------------------
+ * What the carriers share
+ * ------------------------------------------------------------------------
+ */
+
 List *
-carry_texts(const char *sql, Oid one, Oid other)
+carry_texts(SPIPlanPtr *plan, const char *sql, Oid one, Oid other)
 {
 	Oid types[] = {OIDOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(one), ObjectIdGetDatum(other)};
 
-	return catalog_texts(sql, lengthof(types), types, values);
+	return catalog_texts_kept(plan, sql, lengthof(types), types, values);
+}
+
+void
+carry_run(Oid owner, const char *sql)
+{
+	UserSwitch user;
+
+	user_switch_owner(&user, owner);
+	(void) sql_run("%s", sql);
+	user_switch_back(&user);
+}
+
+void
+carry_utility(Oid owner, Node *statement, const char *text)
+{
+	PlannedStmt *wrapper = makeNode(PlannedStmt);
+	UserSwitch user;
+
+	wrapper->commandType = CMD_UTILITY;
+	wrapper->utilityStmt = statement;
+	wrapper->stmt_location = -1;
+	user_switch_owner(&user, owner);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	ProcessUtility(wrapper, text, false, PROCESS_UTILITY_QUERY, NULL, NULL, None_Receiver, NULL);
+	PopActiveSnapshot();
+	user_switch_back(&user);
+	CommandCounterIncrement();
+}
+
+RangeVar *
+carry_range(Oid relid)
+{
+	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 }

@@ -20,6 +20,8 @@
 #ifndef MIGRATE_EXT_CARRY_H
 #define MIGRATE_EXT_CARRY_H
 
+#include "executor/spi.h"
+#include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
 #include "storage/lockdefs.h"
 #include "types.h"
@@ -69,9 +71,11 @@ extern bool carry_is_prepared(Migration *m, Direction direction);
 
 /*
  * One piece of preparing, in a bounded attempt of its own: DONE if nothing was
- * left to do, MORE, or WAIT where a lock was not to be had.
+ * left to do, MORE, or WAIT where a lock was not to be had.  asked: it is part of
+ * what a request waits for, and counts as an attempt of that; else there is no
+ * request to write to.
  */
-extern StepResult carry_prepare_step(Run *run);
+extern StepResult carry_prepare_step(Run *run, bool asked);
 
 /* Another relation that the swap has to lock. */
 typedef struct CarryLock
@@ -97,7 +101,26 @@ extern void carry_move(Migration *m, Direction direction, Carried *carried);
 /* At the end, for the table that stays on its own; lock waits are bounded. */
 extern void carry_leave(Migration *m, Oid left);
 
-/* The first column of what a query with two OIDs returns, a text: List of char *. */
-extern List *carry_texts(const char *sql, Oid one, Oid other);
+/* ---- what the carriers share ---- */
+
+/* The event that tells what was made on the back table, or changed there. */
+#define EVENT_CARRIED "carried"
+
+/*
+ * The first column of what a query with two OIDs returns, a text: List of char *.
+ * plan: see CatalogCall.
+ */
+extern List *carry_texts(SPIPlanPtr *plan, const char *sql, Oid one, Oid other);
+
+/*
+ * Run DDL as the owner of what it changes, in whose name a partition key's
+ * functions may run: as text, or as a statement that was parsed from the text
+ * and then changed.
+ */
+extern void carry_run(Oid owner, const char *sql);
+extern void carry_utility(Oid owner, Node *statement, const char *text);
+
+/* A relation as a statement names it. */
+extern RangeVar *carry_range(Oid relid);
 
 #endif

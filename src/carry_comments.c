@@ -56,7 +56,9 @@ migrate_ext_index_pairs(PG_FUNCTION_ARGS)
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	return carry_by_statements(m, direction, "carry_comments", look_only);
+	static SPIPlanPtr plan = NULL;
+
+	return carry_by_statements(m, direction, "carry_comments", &plan, look_only);
 }
 
 const Carrier carry_comments = {"comments", prepare, NULL, NULL};

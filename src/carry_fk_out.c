@@ -41,16 +41,12 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
-#include "nodes/makefuncs.h"
 #include "parser/parser.h"
 #include "storage/lmgr.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
@@ -87,7 +83,8 @@ next_step(Oid front, Oid back, const char *kind, const char *name)
 					  kind ? CStringGetTextDatum(kind) : (Datum) 0,
 					  name ? CStringGetTextDatum(name) : (Datum) 0};
 	char nulls[] = {' ', ' ', kind ? ' ' : 'n', name ? ' ' : 'n', '\0'};
-	CatalogCall call = {0};
+	static SPIPlanPtr plan = NULL;
+	CatalogCall call = {.plan = &plan};
 	Step *step = NULL;
 	bool isnull;
 
@@ -100,11 +97,11 @@ next_step(Oid front, Oid back, const char *kind, const char *name)
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
 
 		step = palloc(sizeof(Step));
-		step->kind = TextDatumGetCString(catalog_value(&call, 0, 1, &isnull));
-		step->name = TextDatumGetCString(catalog_value(&call, 0, 2, &isnull));
+		step->kind = catalog_value_text(&call, 0, 1);
+		step->name = catalog_value_text(&call, 0, 2);
 		step->referenced = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
 		step->relation = DatumGetObjectId(catalog_value(&call, 0, 4, &isnull));
-		step->statement = TextDatumGetCString(catalog_value(&call, 0, 5, &isnull));
+		step->statement = catalog_value_text(&call, 0, 5);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
@@ -116,17 +113,6 @@ next_step(Oid front, Oid back, const char *kind, const char *name)
  * ------------------------------------------------------------------------
  */
 
-/* Run as the owner, in whose name a partition key's functions may run. */
-static void
-run_as(Oid owner, const char *statement)
-{
-	UserSwitch user;
-
-	user_switch_owner(&user, owner);
-	(void) sql_run("%s", statement);
-	user_switch_back(&user);
-}
-
 /*
  * ALTER TABLE ... ADD CONSTRAINT, as the owner, but for two things: the rows are
  * not looked at, and a key that points at its own table names the back one.
@@ -134,36 +120,20 @@ run_as(Oid owner, const char *statement)
 static void
 add_key(Oid back, Oid front, const Step *step)
 {
-	RawStmt *raw;
-	AlterTableStmt *stmt;
-	Constraint *key;
-	PlannedStmt *wrapper = makeNode(PlannedStmt);
-	UserSwitch user;
+	RawStmt *raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
+	AlterTableStmt *stmt = castNode(AlterTableStmt, raw->stmt);
+	Constraint *key = castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
 
-	raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
-	stmt = castNode(AlterTableStmt, raw->stmt);
-	key = castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
 	key->skip_validation = true;
 	key->initially_valid = true;
 	if (step->referenced == front)
-		key->pktable =
-			makeRangeVar(get_namespace_name(get_rel_namespace(back)), get_rel_name(back), -1);
-
-	wrapper->commandType = CMD_UTILITY;
-	wrapper->utilityStmt = (Node *) stmt;
-	wrapper->stmt_location = -1;
-	user_switch_owner(&user, relinfo_owner(back));
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ProcessUtility(wrapper, step->statement, false, PROCESS_UTILITY_QUERY, NULL, NULL,
-				   None_Receiver, NULL);
-	PopActiveSnapshot();
-	user_switch_back(&user);
-	CommandCounterIncrement();
+		key->pktable = carry_range(back);
+	carry_utility(relinfo_owner(back), (Node *) stmt, step->statement);
 }
 
-/* Mark the keys of this name not valid where rows are: they are looked at later. */
+/* Mark a key and those below it not valid where rows are: they are looked at later. */
 static void
-mark_unvalidated(Relation constraints, Oid relid, Oid key)
+mark_unvalidated(Relation constraints, Oid key)
 {
 	HeapTuple tuple = SearchSysCacheCopy1(CONSTROID, ObjectIdGetDatum(key));
 	Form_pg_constraint form;
@@ -185,7 +155,7 @@ mark_unvalidated(Relation constraints, Oid relid, Oid key)
 				ObjectIdGetDatum(key));
 	scan = systable_beginscan(constraints, ConstraintParentIndexId, true, NULL, 1, &scankey);
 	while (HeapTupleIsValid(child = systable_getnext(scan)))
-		mark_unvalidated(constraints, relid, ((Form_pg_constraint) GETSTRUCT(child))->oid);
+		mark_unvalidated(constraints, ((Form_pg_constraint) GETSTRUCT(child))->oid);
 	systable_endscan(scan);
 }
 
@@ -199,6 +169,7 @@ copy_names(Oid front, Oid back)
 	ListCell *lc;
 
 	foreach (lc, carry_texts(
+					 NULL,
 					 "SELECT b.oid || ' ' || f.conname FROM migrate_ext.fk_out_pairs($1, $2) p"
 					 " JOIN pg_catalog.pg_constraint f ON f.conparentid = p.front_fk"
 					 " AND f.conrelid = $1 AND f.confrelid <> $1"
@@ -243,12 +214,12 @@ make_key(Migration *m, Oid front, Oid back, const Step *step)
 	add_key(back, front, step);
 	key = get_relation_constraint_oid(back, step->name, false);
 	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
-	mark_unvalidated(constraints, back, key);
+	mark_unvalidated(constraints, key);
 	table_close(constraints, RowExclusiveLock);
 	CommandCounterIncrement();
 	copy_names(front, back);
 	disable_triggers(front, back, step->name);
-	event_add(m, "carried",
+	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
 	ME_DEBUG_POINT("fk_before_commit");
@@ -269,7 +240,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 		disable_triggers(front, back, step->name);
 	else
 	{
-		run_as(relinfo_owner(step->relation), step->statement);
+		carry_run(relinfo_owner(step->relation), step->statement);
 		ME_DEBUG_POINT("fk_validated");
 	}
 	return false;
@@ -281,18 +252,26 @@ prepare(Migration *m, Direction direction, bool look_only)
  */
 
 /*
- * Under the swap's locks: lock tables against writers as well
- * (ShareRowExclusiveLock), all waits within one lock_timeout_ms.  sql returns
- * their OIDs as text, given source and target.  55P03 where one is not to be had.
+ * Under the swap's locks: lock what the keys of both tables point at against
+ * writers as well, all waits within one lock_timeout_ms.  With its partitions,
+ * which have rows of their own in pg_constraint.  55P03 where one is not to be had.
  */
 static void
-lock_referenced(Migration *m, const char *sql)
+lock_referenced(Migration *m)
 {
+	static SPIPlanPtr plan = NULL;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	TimestampTz began = GetCurrentTimestamp();
 	ListCell *lc;
 
-	foreach (lc, carry_texts(sql, m->source, m->target))
+	foreach (lc, carry_texts(&plan,
+							 "SELECT DISTINCT k.confrelid::text, k.confrelid"
+							 " FROM pg_catalog.pg_constraint k"
+							 " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
+							 " AND k.confrelid NOT IN ($1, $2)"
+							 " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
+							 " WHERE p.relation = k.confrelid) ORDER BY k.confrelid",
+							 m->source, m->target))
 	{
 		Oid relid = atooid(lfirst(lc));
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
@@ -302,25 +281,20 @@ lock_referenced(Migration *m, const char *sql)
 	}
 }
 
-/* With their partitions, which have rows of their own in pg_constraint. */
 static void *
 collect(Migration *m, Direction direction)
 {
-	lock_referenced(m, "SELECT DISTINCT k.confrelid::text, k.confrelid"
-					   " FROM pg_catalog.pg_constraint k"
-					   " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
-					   " AND k.confrelid NOT IN ($1, $2)"
-					   " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
-					   " WHERE p.relation = k.confrelid) ORDER BY k.confrelid");
+	lock_referenced(m);
 	return NULL;
 }
 
 static void
 move(Migration *m, Direction direction, void *collected)
 {
+	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, carry_texts("SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
+	foreach (lc, carry_texts(&plan, "SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
 							 front_of(m, direction), back_of(m, direction)))
 		(void) sql_run("%s", (char *) lfirst(lc));
 	CommandCounterIncrement();
@@ -345,7 +319,8 @@ leave(Migration *m, Oid left)
 	ListCell *lc;
 
 	foreach (
-		lc, carry_texts("SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
+		lc, carry_texts(NULL,
+						"SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
 						" b.conrelid::pg_catalog.regclass, b.conname)"
 						" FROM pg_catalog.pg_constraint b WHERE b.conrelid = $2 AND b.contype = 'f'"
 						" AND b.conparentid = 0"
@@ -356,12 +331,13 @@ leave(Migration *m, Oid left)
 						" OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = $2))",
 						other, left))
 	{
-		run_as(relinfo_owner(left), lfirst(lc));
+		carry_run(relinfo_owner(left), lfirst(lc));
 		event_add(m, "foreign_key_dropped", NULL, "%s, which is not kept in step any more: %s",
 				  sql_relation(left), (char *) lfirst(lc));
 	}
 	/* the rest is of a target that was given to us */
-	foreach (lc, carry_texts("SELECT pg_catalog.format('ALTER TABLE ONLY %s ENABLE TRIGGER %I',"
+	foreach (lc, carry_texts(NULL,
+							 "SELECT pg_catalog.format('ALTER TABLE ONLY %s ENABLE TRIGGER %I',"
 							 " t.relation::pg_catalog.regclass, t.name)"
 							 " FROM migrate_ext.fk_out_pairs($1, $2) p"
 							 " CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.back_fk) t"

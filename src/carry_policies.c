@@ -28,33 +28,31 @@
 
 #include "carry_statements.h"
 #include "relinfo.h"
-#include "run.h"
-#include "sqlgen.h"
 
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	return carry_by_statements(m, direction, "carry_policies", look_only);
+	static SPIPlanPtr plan = NULL;
+
+	return carry_by_statements(m, direction, "carry_policies", &plan, look_only);
 }
 
 typedef struct Collected
 {
 	bool exact;
-	char *statements; /* "CREATE POLICY ...; ..." for those that read the table itself, or NULL */
+	List *statements; /* "CREATE POLICY ..." for those that read the table itself; of char * */
 } Collected;
 
 static void *
 collect(Migration *m, Direction direction)
 {
+	static SPIPlanPtr plan = NULL;
 	Collected *collected = palloc(sizeof(Collected));
-	UserSwitch user;
 
 	collected->exact = carry_is_exact(m, direction);
-	user_switch_superuser(&user);
-	collected->statements = sql_text("SELECT pg_catalog.string_agg(statement, '; ')"
-									 " FROM migrate_ext.carry_own_policies(%u, %u)",
-									 front_of(m, direction), back_of(m, direction));
-	user_switch_back(&user);
+	collected->statements =
+		carry_texts(&plan, "SELECT statement FROM migrate_ext.carry_own_policies($1, $2)",
+					front_of(m, direction), back_of(m, direction));
 	return collected;
 }
 
@@ -86,14 +84,10 @@ move(Migration *m, Direction direction, void *arg)
 {
 	Collected *collected = arg;
 	Oid back = back_of(m, direction);
-	UserSwitch user;
+	ListCell *lc;
 
-	if (collected->statements != NULL)
-	{
-		user_switch_owner(&user, relinfo_owner(back));
-		(void) sql_run("%s", collected->statements);
-		user_switch_back(&user);
-	}
+	foreach (lc, collected->statements)
+		carry_run(relinfo_owner(back), lfirst(lc));
 	copy_flags(front_of(m, direction), back, collected->exact);
 }
 

@@ -18,7 +18,6 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/seclabel.h"
-#include "utils/builtins.h"
 
 #include "carry_statements.h"
 #include "catalog_spi.h"
@@ -26,19 +25,25 @@
 static bool
 prepare_columns(Migration *m, Direction direction, bool look_only)
 {
-	return carry_by_statements(m, direction, "carry_columns", look_only);
+	static SPIPlanPtr plan = NULL;
+
+	return carry_by_statements(m, direction, "carry_columns", &plan, look_only);
 }
 
 static bool
 prepare_checks(Migration *m, Direction direction, bool look_only)
 {
-	return carry_by_statements(m, direction, "carry_checks", look_only);
+	static SPIPlanPtr plan = NULL;
+
+	return carry_by_statements(m, direction, "carry_checks", &plan, look_only);
 }
 
 static bool
 prepare_storage(Migration *m, Direction direction, bool look_only)
 {
-	return carry_by_statements(m, direction, "carry_storage", look_only);
+	static SPIPlanPtr plan = NULL;
+
+	return carry_by_statements(m, direction, "carry_storage", &plan, look_only);
 }
 
 /* ------------------------------------------------------------------------
@@ -76,7 +81,8 @@ collect_labels(Migration *m, Direction direction)
 	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
 					  ObjectIdGetDatum(back_of(m, direction)),
 					  BoolGetDatum(carry_is_exact(m, direction))};
-	CatalogCall call = {0};
+	static SPIPlanPtr plan = NULL;
+	CatalogCall call = {.plan = &plan};
 	List *labels = NIL;
 	uint64 count = catalog_begin(&call, LABELS_SQL, lengthof(types), types, values, NULL);
 
@@ -85,12 +91,10 @@ collect_labels(Migration *m, Direction direction)
 		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
 		Label *label = palloc(sizeof(Label));
 		bool isnull;
-		Datum value;
 
-		label->provider = TextDatumGetCString(catalog_value(&call, i, 1, &isnull));
+		label->provider = catalog_value_text(&call, i, 1);
 		label->column = DatumGetInt32(catalog_value(&call, i, 2, &isnull));
-		value = catalog_value(&call, i, 3, &isnull);
-		label->label = isnull ? NULL : TextDatumGetCString(value);
+		label->label = catalog_value_text(&call, i, 3);
 		labels = lappend(labels, label);
 		MemoryContextSwitchTo(old_context);
 	}

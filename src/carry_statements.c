@@ -11,9 +11,7 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
@@ -23,13 +21,12 @@
 #include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/ruleutils.h"
-#include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
 #include "carry_statements.h"
 #include "catalog.h"
+#include "catalog_spi.h"
 #include "relinfo.h"
-#include "run.h"
 #include "sqlgen.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_deparse);
@@ -37,30 +34,10 @@ PG_FUNCTION_INFO_V1(migrate_ext_deparse);
 /* How long one piece of preparing may take, locks held meanwhile. */
 #define PIECE_MS 100
 
-/* Kept for the life of the process, by the function's name. */
-typedef struct KeptPlan
-{
-	const char *function;
-	SPIPlanPtr plan;
-} KeptPlan;
-
-static KeptPlan kept_plans[16];
-
 bool
 carry_is_exact(const Migration *m, Direction direction)
 {
-	ListCell *lc;
-
-	if (m->made_target || direction == DIRECTION_REVERSE)
-		return true;
-	foreach (lc, event_since(m->id, 0))
-	{
-		Event *event = lfirst(lc);
-
-		if (strcmp(event->kind, EVENT_RENAMED) == 0)
-			return true;
-	}
-	return false;
+	return m->made_target || direction == DIRECTION_REVERSE || event_exists(m->id, EVENT_RENAMED);
 }
 
 /* ------------------------------------------------------------------------
@@ -78,34 +55,6 @@ holds_swap_locks(Oid front)
 	return LockHeldByMe(&tag, AccessExclusiveLock);
 }
 
-/* Within SPI. */
-static SPIPlanPtr
-find_plan(const char *function, int nargs, Oid *types)
-{
-	KeptPlan *kept = NULL;
-	char *sql;
-
-	for (int i = 0; i < lengthof(kept_plans); i++)
-	{
-		kept = &kept_plans[i];
-		if (kept->function == NULL || strcmp(kept->function, function) == 0)
-			break;
-	}
-	if (kept->function != NULL && strcmp(kept->function, function) == 0)
-		return kept->plan;
-	sql = psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5)",
-				   quote_identifier(function));
-	kept->plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
-	if (kept->plan == NULL)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not prepare a statement of migrate_ext: %s",
-							   SPI_result_code_string(SPI_result)),
-						errdetail_internal("%s", sql)));
-	SPI_keepplan(kept->plan);
-	kept->function = function;
-	return kept->plan;
-}
-
 typedef struct Statement
 {
 	char *text;
@@ -113,59 +62,37 @@ typedef struct Statement
 	Oid run_as; /* whose it is; InvalidOid: the back table's owner's */
 } Statement;
 
+/* What is to be done; List of Statement *. */
 static List *
-fetch_statements(MemoryContext memory)
-{
-	MemoryContext old_context = MemoryContextSwitchTo(memory);
-	List *statements = NIL;
-
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		Statement *statement = palloc(sizeof(Statement));
-		char *run_as = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 3);
-
-		statement->text = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
-		statement->made = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2);
-		statement->run_as = run_as ? atooid(run_as) : InvalidOid;
-		statements = lappend(statements, statement);
-	}
-	MemoryContextSwitchTo(old_context);
-	return statements;
-}
-
-/* What is to be done; List of Statement *.  A limit of 0 is none. */
-static List *
-ask(Migration *m, Direction direction, const char *function, long limit)
+ask(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan)
 {
 	Oid front = front_of(m, direction);
 	Oid types[] = {INT8OID, OIDOID, OIDOID, BOOLOID, BOOLOID};
 	Datum values[] = {
 		Int64GetDatum(m->id), ObjectIdGetDatum(front), ObjectIdGetDatum(back_of(m, direction)),
 		BoolGetDatum(carry_is_exact(m, direction)), BoolGetDatum(!holds_swap_locks(front))};
-	MemoryContext memory = CurrentMemoryContext;
-	List *statements;
-	UserSwitch user;
-	bool pushed = !ActiveSnapshotSet();
-	int code;
+	CatalogCall call = {.plan = plan};
+	List *statements = NIL;
+	uint64 count = catalog_begin(
+		&call,
+		psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5)",
+				 function),
+		lengthof(types), types, values, NULL);
 
-	user_switch_superuser(&user);
-	forbid_compiling();
-	if (pushed)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	if (SPI_connect() != SPI_OK_CONNECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not connect to the SPI manager")));
-	code =
-		SPI_execute_plan(find_plan(function, lengthof(types), types), values, NULL, false, limit);
-	if (code != SPI_OK_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not execute a statement of migrate_ext: %s",
-							   SPI_result_code_string(code))));
-	statements = fetch_statements(memory);
-	SPI_finish();
-	if (pushed)
-		PopActiveSnapshot();
-	user_switch_back(&user);
+	for (uint64 i = 0; i < count; i++)
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
+		Statement *statement = palloc(sizeof(Statement));
+		bool isnull;
+		Datum run_as = catalog_value(&call, i, 3, &isnull);
+
+		statement->text = catalog_value_text(&call, i, 1);
+		statement->made = catalog_value_text(&call, i, 2);
+		statement->run_as = isnull ? InvalidOid : DatumGetObjectId(run_as);
+		statements = lappend(statements, statement);
+		MemoryContextSwitchTo(old_context);
+	}
+	catalog_end(&call);
 	return statements;
 }
 
@@ -173,17 +100,6 @@ ask(Migration *m, Direction direction, const char *function, long limit)
  * Doing
  * ------------------------------------------------------------------------
  */
-
-static void
-execute(Migration *m, const Statement *statement, Oid owner)
-{
-	UserSwitch user;
-
-	user_switch_owner(&user, OidIsValid(statement->run_as) ? statement->run_as : owner);
-	(void) sql_run("%s", statement->text);
-	user_switch_back(&user);
-	CommandCounterIncrement();
-}
 
 static void
 append_json(StringInfo list, const char *text)
@@ -207,9 +123,10 @@ record(Migration *m, const char *function, int count, const char *statements, co
 }
 
 bool
-carry_by_statements(Migration *m, Direction direction, const char *function, bool look_only)
+carry_by_statements(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan,
+					bool look_only)
 {
-	List *statements = ask(m, direction, function, look_only ? 1 : 0);
+	List *statements = ask(m, direction, function, plan);
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PIECE_MS);
 	Oid owner;
 	StringInfoData texts;
@@ -230,7 +147,7 @@ carry_by_statements(Migration *m, Direction direction, const char *function, boo
 
 		if (count > 0 && GetCurrentTimestamp() >= end)
 			break;
-		execute(m, statement, owner);
+		carry_run(OidIsValid(statement->run_as) ? statement->run_as : owner, statement->text);
 		append_json(&texts, statement->text);
 		if (statement->made != NULL)
 			append_json(&made, statement->made);

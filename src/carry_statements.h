@@ -14,9 +14,6 @@
 /* The event that keeps what a swap renamed; there is one if it was ever swapped. */
 #define EVENT_RENAMED "renamed"
 
-/* And that of statements that made the back table like the front one. */
-#define EVENT_CARRIED "carried"
-
 /*
  * Shall the back table be exactly like the front one, losing what the front
  * does not have?  Not a target of the user's own before it has been swapped for
@@ -27,12 +24,13 @@
 extern bool carry_is_exact(const Migration *m, Direction direction);
 
 /*
- * Execute what migrate_ext.<function>(front, back, exact, leaves) returns, as the
- * back table's owner, until none is left or the time of one attempt is over.
- * True if nothing was left to do; look_only: change nothing.  Under the swap's
- * locks partitions are not looked at: they were a moment ago.
+ * Execute what migrate_ext.<function>(migration id, front, back, exact, leaves)
+ * returns, as the back table's owner, until none is left or the time of one
+ * attempt is over.  True if nothing was left to do; look_only: change nothing.
+ * Under the swap's locks partitions are not looked at: they were a moment ago.
+ * plan: see CatalogCall, one a function.
  */
 extern bool carry_by_statements(Migration *m, Direction direction, const char *function,
-								bool look_only);
+								SPIPlanPtr *plan, bool look_only);
 
 #endif

@@ -25,32 +25,22 @@
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "relinfo.h"
-#include "run.h"
 #include "sqlgen.h"
-
-/* What the object that is swapped out is called by: as the tables are. */
-#define ORIGINAL_SUFFIX "_orig"
-#define TARGET_SUFFIX "_new"
 
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	UserSwitch user;
+	static SPIPlanPtr plan = NULL;
+	Oid back = back_of(m, direction);
 
-	if (carry_by_statements(m, direction, "carry_statistics", look_only))
+	if (carry_by_statements(m, direction, "carry_statistics", &plan, look_only))
 		return true;
 	if (look_only)
 		return false;
 	if (direction == DIRECTION_FORWARD)
 		catalog_forget_analyzed(m);
 	else
-	{
-		Oid back = back_of(m, direction);
-
-		user_switch_owner(&user, relinfo_owner(back));
-		(void) sql_run("ANALYZE %s", sql_relation(back));
-		user_switch_back(&user);
-	}
+		carry_run(relinfo_owner(back), psprintf("ANALYZE %s", sql_relation(back)));
 	return false;
 }
 
@@ -66,7 +56,8 @@ collect(Migration *m, Direction direction)
 	Oid types[] = {OIDOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
 					  ObjectIdGetDatum(back_of(m, direction))};
-	CatalogCall call = {0};
+	static SPIPlanPtr plan = NULL;
+	CatalogCall call = {.plan = &plan};
 	List *pairs = NIL;
 	uint64 count = catalog_begin(&call,
 								 "SELECT front_oid, back_oid"
@@ -102,7 +93,10 @@ rename_statistics(Relation catalog, HeapTuple tuple, const char *name)
 	CommandCounterIncrement();
 }
 
-/* The front's goes out of the way first: names are unique. */
+/*
+ * The front's goes out of the way first: names are unique.  suffix: as the table
+ * that is swapped out is called.
+ */
 static void
 exchange_names(Relation catalog, const StatisticsPair *pair, const char *suffix)
 {

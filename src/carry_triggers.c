@@ -18,12 +18,9 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "nodes/makefuncs.h"
 #include "parser/parser.h"
-#include "tcop/utility.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 
 #include "carry.h"
 #include "catalog.h"
@@ -46,9 +43,9 @@ next_step(Oid front, Oid back)
 {
 	Oid types[] = {OIDOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back)};
-	CatalogCall call = {0};
+	static SPIPlanPtr plan = NULL;
+	CatalogCall call = {.plan = &plan};
 	Step *step = NULL;
-	bool isnull;
 
 	if (catalog_begin(&call,
 					  "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2) LIMIT 1",
@@ -57,44 +54,28 @@ next_step(Oid front, Oid back)
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
 
 		step = palloc(sizeof(Step));
-		step->kind = TextDatumGetCString(catalog_value(&call, 0, 1, &isnull));
-		step->name = TextDatumGetCString(catalog_value(&call, 0, 2, &isnull));
-		step->statement = TextDatumGetCString(catalog_value(&call, 0, 3, &isnull));
+		step->kind = catalog_value_text(&call, 0, 1);
+		step->name = catalog_value_text(&call, 0, 2);
+		step->statement = catalog_value_text(&call, 0, 3);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
 	return step;
 }
 
-/*
- * As the owner, in whose name a partition key's functions may run.  The statement
- * names the front table, and is made to name the back one after it is parsed.
- */
+/* The statement names the front table, and is made to name the back one after it is parsed. */
 static void
 make_trigger(Migration *m, Oid back, const Step *step)
 {
-	PlannedStmt *wrapper = makeNode(PlannedStmt);
-	CreateTrigStmt *stmt;
-	UserSwitch user;
+	RawStmt *raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
+	CreateTrigStmt *stmt = castNode(CreateTrigStmt, raw->stmt);
+	Oid owner = relinfo_owner(back);
 
-	stmt = castNode(CreateTrigStmt,
-					linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT))->stmt);
-	stmt->relation =
-		makeRangeVar(get_namespace_name(get_rel_namespace(back)), get_rel_name(back), -1);
-	wrapper->commandType = CMD_UTILITY;
-	wrapper->utilityStmt = (Node *) stmt;
-	wrapper->stmt_location = -1;
-
-	user_switch_owner(&user, relinfo_owner(back));
-	PushActiveSnapshot(GetTransactionSnapshot());
-	ProcessUtility(wrapper, step->statement, false, PROCESS_UTILITY_QUERY, NULL, NULL,
-				   None_Receiver, NULL);
-	PopActiveSnapshot();
-	CommandCounterIncrement();
-	(void) sql_run("ALTER TABLE %s DISABLE TRIGGER %s", sql_relation(back),
-				   quote_identifier(step->name));
-	user_switch_back(&user);
-	event_add(m, "carried",
+	stmt->relation = carry_range(back);
+	carry_utility(owner, (Node *) stmt, step->statement);
+	carry_run(owner, psprintf("ALTER TABLE %s DISABLE TRIGGER %s", sql_relation(back),
+							  quote_identifier(step->name)));
+	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"trigger\", \"name\": %s}", json_quote(step->name)),
 			  "trigger %s made on %s, disabled until the swap", quote_identifier(step->name),
 			  sql_relation(back));
@@ -106,18 +87,13 @@ prepare(Migration *m, Direction direction, bool look_only)
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
 	Step *step = next_step(front, back);
-	UserSwitch user;
 
 	if (step == NULL || look_only)
 		return step == NULL;
 	if (strcmp(step->kind, "add") == 0)
-	{
 		make_trigger(m, back, step);
-		return false;
-	}
-	user_switch_owner(&user, relinfo_owner(back));
-	(void) sql_run("%s", step->statement);
-	user_switch_back(&user);
+	else
+		carry_run(relinfo_owner(back), step->statement);
 	return false;
 }
 
@@ -125,18 +101,18 @@ prepare(Migration *m, Direction direction, bool look_only)
 static void
 move(Migration *m, Direction direction, void *collected)
 {
+	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, carry_texts("SELECT relation || ' ' || change"
+	foreach (lc, carry_texts(&plan,
+							 "SELECT relation || ' ' || change"
 							 " FROM migrate_ext.trigger_flip($1, $2)",
 							 front_of(m, direction), back_of(m, direction)))
 	{
 		Oid relid = atooid(lfirst(lc));
-		UserSwitch user;
 
-		user_switch_owner(&user, relinfo_owner(relid));
-		(void) sql_run("ALTER TABLE %s %s", sql_relation(relid), strchr(lfirst(lc), ' ') + 1);
-		user_switch_back(&user);
+		carry_run(relinfo_owner(relid),
+				  psprintf("ALTER TABLE %s %s", sql_relation(relid), strchr(lfirst(lc), ' ') + 1));
 	}
 	CommandCounterIncrement();
 }
@@ -149,17 +125,13 @@ leave(Migration *m, Oid left)
 
 	if (left == m->source)
 		return;
-	foreach (lc, carry_texts("SELECT b.name::text FROM migrate_ext.triggers_of($2) b"
+	foreach (lc, carry_texts(NULL,
+							 "SELECT b.name::text FROM migrate_ext.triggers_of($2) b"
 							 " WHERE b.enabled = 'D'"
 							 " AND migrate_ext.is_carried($1, $2, 'trigger', b.name)",
 							 m->source, left))
-	{
-		UserSwitch user;
-
-		user_switch_owner(&user, relinfo_owner(left));
-		(void) sql_run("DROP TRIGGER %s ON %s", quote_identifier(lfirst(lc)), sql_relation(left));
-		user_switch_back(&user);
-	}
+		carry_run(relinfo_owner(left), psprintf("DROP TRIGGER %s ON %s",
+												quote_identifier(lfirst(lc)), sql_relation(left)));
 }
 
 const Carrier carry_triggers = {

@@ -101,6 +101,9 @@ typedef struct Event
 
 extern List *event_since(int64 migration_id, int64 after);
 extern int64 event_last_id(int64 migration_id);
+/* of the last one of this kind, JSON text; NULL if there is none */
+extern char *event_last_detail(int64 migration_id, const char *kind);
+extern bool event_exists(int64 migration_id, const char *kind);
 extern bool event_lacks_worker(int64 migration_id);
 
 /* TRUNCATE markers: written by the trigger, insert only, so it never waits. */

@@ -7,11 +7,41 @@
  */
 #include "postgres.h"
 
-#include "executor/spi.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
+#include "utils/snapmgr.h"
 
 #include "catalog_spi.h"
+
+static void
+fail(int code, const char *sql)
+{
+	ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
+					errmsg("could not execute a statement of migrate_ext: %s",
+						   SPI_result_code_string(code)),
+					errdetail_internal("%s", sql)));
+}
+
+/*
+ * A statement that is large, or asked while locks are held that everybody waits
+ * for, is planned once a process.  What it reads hardly ever makes the plan
+ * invalid, and if so it is planned again.
+ */
+static int
+execute_kept(CatalogCall *call, const char *sql, int nargs, Oid *types, Datum *values,
+			 const char *nulls)
+{
+	if (*call->plan == NULL)
+	{
+		SPIPlanPtr plan = SPI_prepare_cursor(sql, nargs, types, CURSOR_OPT_GENERIC_PLAN);
+
+		if (plan == NULL)
+			fail(SPI_result, sql);
+		SPI_keepplan(plan);
+		*call->plan = plan;
+	}
+	return SPI_execute_plan(*call->plan, values, nulls, call->read_only, 0);
+}
 
 /*
  * Run one statement as superuser with arguments; leaves SPI connected, so that
@@ -25,15 +55,22 @@ catalog_begin(CatalogCall *call, const char *sql, int nargs, Oid *types, Datum *
 
 	call->outer = CurrentMemoryContext;
 	user_switch_superuser(&call->user);
+	if (call->plan != NULL)
+	{
+		forbid_compiling();
+		/* a session in CALL has none between its transactions, and SPI wants one around its own */
+		call->pushed = !ActiveSnapshotSet();
+		if (call->pushed)
+			PushActiveSnapshot(GetTransactionSnapshot());
+	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not connect to the server programming interface")));
-	rc = SPI_execute_with_args(sql, nargs, types, values, nulls, call->read_only, 0);
+	rc = call->plan != NULL
+			 ? execute_kept(call, sql, nargs, types, values, nulls)
+			 : SPI_execute_with_args(sql, nargs, types, values, nulls, call->read_only, 0);
 	if (rc < 0)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not execute a statement of migrate_ext: %s",
-							   SPI_result_code_string(rc)),
-						errdetail_internal("%s", sql)));
+		fail(rc, sql);
 	return SPI_processed;
 }
 
@@ -41,6 +78,8 @@ void
 catalog_end(CatalogCall *call)
 {
 	SPI_finish();
+	if (call->pushed)
+		PopActiveSnapshot();
 	user_switch_back(&call->user);
 	MemoryContextSwitchTo(call->outer);
 }
@@ -63,6 +102,15 @@ catalog_value(CatalogCall *call, uint64 row, int column, bool *isnull)
 		MemoryContextSwitchTo(old);
 	}
 	return value;
+}
+
+/* A column of a result row as text, in the caller's memory; or NULL. */
+char *
+catalog_value_text(CatalogCall *call, uint64 row, int column)
+{
+	char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
+
+	return text != NULL ? MemoryContextStrdup(call->outer, text) : NULL;
 }
 
 /* A statement that returns nothing; how many rows it touched. */
@@ -111,17 +159,23 @@ catalog_exists(const char *sql, int nargs, Oid *types, Datum *values)
 List *
 catalog_texts(const char *sql, int nargs, Oid *types, Datum *values)
 {
-	CatalogCall call = {0};
+	return catalog_texts_kept(NULL, sql, nargs, types, values);
+}
+
+/* The same with a plan that is kept; see CatalogCall. */
+List *
+catalog_texts_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types, Datum *values)
+{
+	CatalogCall call = {.plan = plan};
 	List *texts = NIL;
 	uint64 n = catalog_begin(&call, sql, nargs, types, values, NULL);
 
 	for (uint64 i = 0; i < n; i++)
 	{
-		bool isnull;
-		Datum value = catalog_value(&call, i, 1, &isnull);
+		char *text = catalog_value_text(&call, i, 1);
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
 
-		texts = lappend(texts, TextDatumGetCString(value));
+		texts = lappend(texts, text);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);

@@ -7,7 +7,7 @@
  * The definitions of views and the like are deparsed as the superuser with an
  * empty search_path, so that they come out the same whoever asks; nothing of a
  * user's runs.  The statement is large and is also asked under a swap's locks:
- * its plan is kept for the life of the process.
+ * its plan is kept.
  *
  *-------------------------------------------------------------------------
  */
@@ -15,18 +15,16 @@
 
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 
+#include "catalog_spi.h"
 #include "compat.h"
 #include "describe.h"
-#include "run.h"
 #include "sqlgen.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_describe);
@@ -36,110 +34,44 @@ PG_FUNCTION_INFO_V1(migrate_ext_catalog_difference);
 #define DIFFERENCE_SQL \
 	"SELECT path, a::text, b::text FROM migrate_ext.catalog_difference_rows($1, $2)"
 
-/* A statement of ours and its plan. */
-typedef struct Statement
-{
-	const char *sql;
-	int nargs;
-	Oid types[2];
-	SPIPlanPtr plan;
-} Statement;
-
-static Statement describe_statement = {DESCRIBE_SQL, 1, {OIDOID}, NULL};
-static Statement difference_statement = {DIFFERENCE_SQL, 2, {JSONBOID, JSONBOID}, NULL};
-
-static void
-check_spi(int code, int expected, const char *sql)
-{
-	if (code != expected)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not execute a statement of migrate_ext: %s",
-							   SPI_result_code_string(code)),
-						errdetail_internal("%s", sql)));
-}
-
-/* Within SPI. */
-static void
-execute(Statement *statement, Datum *values)
-{
-	if (statement->plan == NULL)
-	{
-		SPIPlanPtr plan = SPI_prepare_cursor(statement->sql, statement->nargs, statement->types,
-											 CURSOR_OPT_GENERIC_PLAN);
-
-		check_spi(plan ? SPI_OK_SELECT : SPI_result, SPI_OK_SELECT, statement->sql);
-		SPI_keepplan(plan);
-		statement->plan = plan;
-	}
-	check_spi(SPI_execute_plan(statement->plan, values, NULL, false, 0), SPI_OK_SELECT,
-			  statement->sql);
-}
-
-/* A column of a row of the result, in this memory; or NULL. */
-static char *
-result_text(MemoryContext memory, uint64 row, int column)
-{
-	char *text = SPI_getvalue(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, column);
-
-	return text ? MemoryContextStrdup(memory, text) : NULL;
-}
+static SPIPlanPtr describe_plan = NULL;
+static SPIPlanPtr difference_plan = NULL;
 
 Jsonb *
 describe_relation(Oid relid)
 {
+	Oid types[] = {OIDOID};
 	Datum values[] = {ObjectIdGetDatum(relid)};
-	MemoryContext memory = CurrentMemoryContext;
-	bool pushed = !ActiveSnapshotSet();
-	UserSwitch user;
+	CatalogCall call = {.plan = &describe_plan};
 	char *text = NULL;
 
-	if (pushed)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	user_switch_superuser(&user);
-	forbid_compiling();
-	check_spi(SPI_connect(), SPI_OK_CONNECT, DESCRIBE_SQL);
-	execute(&describe_statement, values);
-	if (SPI_processed > 0)
-		text = result_text(memory, 0, 1);
-	SPI_finish();
-	user_switch_back(&user);
-	if (pushed)
-		PopActiveSnapshot();
+	if (catalog_begin(&call, DESCRIBE_SQL, lengthof(types), types, values, NULL) > 0)
+		text = catalog_value_text(&call, 0, 1);
+	catalog_end(&call);
 	return json_parse(text ? text : "{}");
 }
 
 List *
 describe_differences(Jsonb *a, Jsonb *b)
 {
+	Oid types[] = {JSONBOID, JSONBOID};
 	Datum values[] = {JsonbPGetDatum(a), JsonbPGetDatum(b)};
-	MemoryContext memory = CurrentMemoryContext;
-	MemoryContext spi_memory;
-	bool pushed = !ActiveSnapshotSet();
-	UserSwitch user;
+	CatalogCall call = {.plan = &difference_plan};
 	List *differences = NIL;
-	uint64 i;
+	uint64 count = catalog_begin(&call, DIFFERENCE_SQL, lengthof(types), types, values, NULL);
 
-	if (pushed)
-		PushActiveSnapshot(GetTransactionSnapshot());
-	user_switch_superuser(&user);
-	forbid_compiling();
-	check_spi(SPI_connect(), SPI_OK_CONNECT, DIFFERENCE_SQL);
-	execute(&difference_statement, values);
-	spi_memory = MemoryContextSwitchTo(memory);
-	for (i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
+		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
 		Difference *difference = palloc(sizeof(Difference));
 
-		difference->path = result_text(memory, i, 1);
-		difference->a = result_text(memory, i, 2);
-		difference->b = result_text(memory, i, 3);
+		difference->path = catalog_value_text(&call, i, 1);
+		difference->a = catalog_value_text(&call, i, 2);
+		difference->b = catalog_value_text(&call, i, 3);
 		differences = lappend(differences, difference);
+		MemoryContextSwitchTo(old_context);
 	}
-	MemoryContextSwitchTo(spi_memory);
-	SPI_finish();
-	user_switch_back(&user);
-	if (pushed)
-		PopActiveSnapshot();
+	catalog_end(&call);
 	return differences;
 }
 

@@ -127,3 +127,27 @@ event_last_id(int64 migration_id)
 						values, &isnull);
 	return isnull ? 0 : DatumGetInt64(id);
 }
+
+char *
+event_last_detail(int64 migration_id, const char *kind)
+{
+	Oid types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(migration_id), CStringGetTextDatum(kind)};
+	bool isnull;
+	Datum detail = catalog_scalar("SELECT detail::text FROM migrate_ext.event"
+								  " WHERE migration = $1 AND kind = $2 ORDER BY id DESC LIMIT 1",
+								  2, types, values, &isnull);
+
+	return catalog_text(detail, isnull);
+}
+
+bool
+event_exists(int64 migration_id, const char *kind)
+{
+	Oid types[] = {INT8OID, TEXTOID};
+	Datum values[] = {Int64GetDatum(migration_id), CStringGetTextDatum(kind)};
+
+	return catalog_exists("SELECT id FROM migrate_ext.event WHERE migration = $1 AND kind = $2"
+						  " LIMIT 1",
+						  2, types, values);
+}

@@ -40,9 +40,6 @@
 #include "utils/ruleutils.h"
 #include "utils/syscache.h"
 
-/* Of a partitioned table's index until the swap gives it the source's name. */
-#define NEW_SUFFIX "_new"
-
 /* name_free() may have put a number before it; up to this one we look. */
 #define MAX_NAME_NUMBER 9
 
@@ -539,11 +536,11 @@ is_new_name(IndexDef *def, const char *name)
 {
 	int number;
 
-	if (strcmp(name, name_make(def->name, NEW_SUFFIX)) == 0)
+	if (strcmp(name, name_make(def->name, TARGET_SUFFIX)) == 0)
 		return true;
 	for (number = 1; number <= MAX_NAME_NUMBER; number++)
 	{
-		if (strcmp(name, name_make(def->name, psprintf("%d" NEW_SUFFIX, number))) == 0)
+		if (strcmp(name, name_make(def->name, psprintf("%d" TARGET_SUFFIX, number))) == 0)
 			return true;
 	}
 	return false;
@@ -657,7 +654,7 @@ index_def_sql(IndexDef *def, const char *name, Oid relid, bool only)
 char *
 index_def_new_name(IndexDef *def, Oid schema)
 {
-	return name_free(def->name, OidIsValid(def->source) ? NEW_SUFFIX : "", schema);
+	return name_free(def->name, OidIsValid(def->source) ? TARGET_SUFFIX : "", schema);
 }
 
 /*

@@ -37,16 +37,9 @@
 static char *
 listed(Migration *m, const char *kind)
 {
-	char *list = NULL;
-	ListCell *lc;
+	char *detail = event_last_detail(m->id, kind);
+	char *list = detail != NULL ? json_field(json_parse(detail), "indexes") : NULL;
 
-	foreach (lc, event_since(m->id, 0))
-	{
-		Event *event = lfirst(lc);
-
-		if (strcmp(event->kind, kind) == 0)
-			list = json_field(json_parse(event->detail), "indexes");
-	}
 	if (list == NULL)
 		return NULL;
 	return psprintf("(SELECT l::pg_catalog.oid FROM pg_catalog.json_array_elements_text('%s') l)",

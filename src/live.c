@@ -92,7 +92,7 @@ live_step(Run *run)
 	if (work.reverse)
 		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	if (work.carry)
-		return carry_prepare_step(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
+		return carry_prepare_step(run, false) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	if (work.statistics)
 		return statistics_gather(run) ? STEP_MORE : STEP_WAIT;
 	if (work.drop_replaced)

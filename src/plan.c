@@ -37,6 +37,7 @@
 #include "reverse.h"
 #include "run.h"
 #include "sqlgen.h"
+#include "straggler.h"
 #include "swap_catalog.h"
 #include "sync_trigger.h"
 
@@ -244,6 +245,14 @@ plan_drop_trigger(MigrationPlan *plan, const char *name, char *table)
 			 psprintf("ACCESS EXCLUSIVE on %s", table), "by complete, in one transaction");
 }
 
+/* Where functions write to the table, as of now; one made later is not told. */
+static void
+plan_drop_straggler(MigrationPlan *plan, Oid relid, char *table)
+{
+	if (relinfo_trigger_state(relid, STRAGGLER_TRIGGER_NAME) != '\0')
+		plan_drop_trigger(plan, STRAGGLER_TRIGGER_NAME, table);
+}
+
 static void
 plan_complete(MigrationPlan *plan, char *table, char *original)
 {
@@ -252,6 +261,8 @@ plan_complete(MigrationPlan *plan, char *table, char *original)
 
 	plan_drop_trigger(plan, SYNC_TRIGGER_NAME, original);
 	plan_drop_trigger(plan, TRUNCATE_TRIGGER_NAME, original);
+	plan_drop_straggler(plan, m->source, original);
+	plan_drop_straggler(plan, m->target, table);
 	if (reverse_is_possible(m))
 	{
 		plan_drop_trigger(plan, REVERSE_TRIGGER_NAME, table);
@@ -304,7 +315,10 @@ text_or_null(const char *text, bool *isnull)
 	return text ? CStringGetTextDatum(text) : (Datum) 0;
 }
 
-/* plan(migration): nothing for one that is finished; 55P03 where a table is locked */
+/*
+ * plan(migration): nothing for one that is finished; 55000 for one of kind "key",
+ * 55P03 where a table is locked.
+ */
 Datum
 migrate_ext_plan(PG_FUNCTION_ARGS)
 {
@@ -314,6 +328,7 @@ migrate_ext_plan(PG_FUNCTION_ARGS)
 	UserSwitch user;
 	ListCell *lc;
 
+	migration_require_target(m, "migrate_ext.plan()");
 	InitMaterializedSRF(fcinfo, 0);
 	if (m->state > STATE_SWAPPED)
 		return (Datum) 0;

@@ -7,26 +7,24 @@
  * The same question is asked when a person calls preflight(), before the swap,
  * and under its lock: something that depends on the table may have been made a
  * moment ago.  Under the lock every millisecond counts, so the statement's plan
- * is kept for the life of the process.  (The catalogs that it reads hardly ever
- * make a plan invalid, and if so it is planned again.)
+ * is kept.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
 #include "nodes/parsenodes.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
 #include "arguments.h"
 #include "catalog.h"
+#include "catalog_spi.h"
 #include "index_def.h"
 #include "preflight_key.h"
 #include "run.h"
@@ -52,41 +50,21 @@ PG_FUNCTION_INFO_V1(migrate_ext_preflight);
 typedef void (*RowFunction)(char **row, void *arg);
 
 static SPIPlanPtr errors_plan = NULL;
+static SPIPlanPtr notes_plan = NULL;
+static SPIPlanPtr key_notes_plan = NULL;
 
+/* Call f for each row of a result. */
 static void
-each_row(RowFunction f, void *arg)
+each_row(CatalogCall *call, uint64 count, RowFunction f, void *arg)
 {
-	uint64 i;
-	int j;
-
-	for (i = 0; i < SPI_processed; i++)
+	for (uint64 i = 0; i < count; i++)
 	{
 		char *row[PREFLIGHT_COLUMNS];
 
-		for (j = 0; j < PREFLIGHT_COLUMNS; j++)
-			row[j] = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, j + 1);
+		for (int j = 0; j < PREFLIGHT_COLUMNS; j++)
+			row[j] = catalog_value_text(call, i, j + 1);
 		f(row, arg);
 	}
-}
-
-/* A worker has no snapshot of its own, and SPI wants one around its own. */
-static bool
-push_snapshot(void)
-{
-	if (ActiveSnapshotSet())
-		return false;
-	PushActiveSnapshot(GetTransactionSnapshot());
-	return true;
-}
-
-static void
-check_spi(int code, int expected, const char *sql)
-{
-	if (code != expected)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not execute a statement of migrate_ext: %s",
-							   SPI_result_code_string(code)),
-						errdetail_internal("%s", sql)));
 }
 
 /*
@@ -169,29 +147,12 @@ each_error(Migration *m, RowFunction f, void *arg)
 	Oid types[] = {OIDOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(front_of(m, direction)),
 					  ObjectIdGetDatum(back_of(m, direction))};
-	UserSwitch user;
-	bool pushed;
+	CatalogCall call = {.plan = &errors_plan};
+	uint64 count = catalog_begin(&call, ERRORS_SQL, lengthof(types), types, values, NULL);
 
-	user_switch_superuser(&user);
-	forbid_compiling();
-	pushed = push_snapshot();
-	check_spi(SPI_connect(), SPI_OK_CONNECT, ERRORS_SQL);
-	if (errors_plan == NULL)
-	{
-		SPIPlanPtr plan =
-			SPI_prepare_cursor(ERRORS_SQL, lengthof(types), types, CURSOR_OPT_GENERIC_PLAN);
-
-		check_spi(plan ? SPI_OK_SELECT : SPI_result, SPI_OK_SELECT, ERRORS_SQL);
-		SPI_keepplan(plan);
-		errors_plan = plan;
-	}
-	check_spi(SPI_execute_plan(errors_plan, values, NULL, false, 0), SPI_OK_SELECT, ERRORS_SQL);
-	each_row(f, arg);
-	SPI_finish();
+	each_row(&call, count, f, arg);
 	each_missing_index(m, f, arg);
-	if (pushed)
-		PopActiveSnapshot();
-	user_switch_back(&user);
+	catalog_end(&call);
 }
 
 static void
@@ -199,24 +160,18 @@ each_note(Migration *m, KeyLook *look, RowFunction f, void *arg)
 {
 	Oid types[] = {INT8OID, TEXTOID, TEXTARRAYOID};
 	Datum values[3] = {Int64GetDatum(m->id)};
-	const char *sql = look != NULL ? NOTES_SQL : KEY_NOTES_SQL;
-	UserSwitch user;
+	CatalogCall call = {.plan = look != NULL ? &notes_plan : &key_notes_plan};
+	uint64 count;
 
 	if (look != NULL)
 	{
 		values[1] = CStringGetTextDatum(look->greatest);
 		values[2] = preflight_key_statements(m);
 	}
-
-	user_switch_superuser(&user);
-	forbid_compiling();
-	check_spi(SPI_connect(), SPI_OK_CONNECT, sql);
-	check_spi(SPI_execute_with_args(sql, look != NULL ? lengthof(types) : 1, types, values, NULL,
-									false, 0),
-			  SPI_OK_SELECT, sql);
-	each_row(f, arg);
-	SPI_finish();
-	user_switch_back(&user);
+	count = catalog_begin(&call, look != NULL ? NOTES_SQL : KEY_NOTES_SQL,
+						  look != NULL ? lengthof(types) : 1, types, values, NULL);
+	each_row(&call, count, f, arg);
+	catalog_end(&call);
 }
 
 /* ------------------------------------------------------------------------

@@ -415,6 +415,8 @@ write_request(Call *call, Request *request)
 	if (m == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("migration \"%s\" does not exist any more", call->migration)));
+	if (request->to == STATE_LIVE)
+		migration_require_target(m, call->name);
 	call->last_event = event_last_id(m->id);
 	if (m->state == request->to && m->request == NULL)
 	{
@@ -474,18 +476,12 @@ judge_request(Call *call, Migration *m, void *arg)
 	return KEEP_WAITING;
 }
 
-/* With no table to swap, both finalize and complete are the end, and undo is nothing. */
+/* With no table to swap, both finalize and complete are the end; there is nothing to undo. */
 static void
-adapt_to_key(Call *call, Request *request)
+adapt_to_key(Request *request)
 {
-	if (request->to == STATE_CANCELLED)
+	if (request->to != STATE_SWAPPED && request->to != STATE_COMPLETED)
 		return;
-	if (request->to == STATE_LIVE)
-	{
-		Migration m = {.name = call->migration, .kind = "key"};
-
-		migration_require_target(&m, call->name);
-	}
 	request->from = STATE_LIVE;
 	request->to = STATE_COMPLETED;
 	request->ends = false;
@@ -499,7 +495,7 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 
 	call_begin(&call, fcinfo, name);
 	if (call.key)
-		adapt_to_key(&call, request);
+		adapt_to_key(request);
 	/* the one who does it gives up at the deadline; we wait a little longer */
 	call.deadline = deadline;
 	PG_TRY();

@@ -63,6 +63,8 @@ typedef struct Rehearsal
 static void
 check_state(Call *call, Migration *m)
 {
+	if (m != NULL)
+		migration_require_target(m, call->name);
 	if (m == NULL || (m->state != STATE_LIVE && m->state != STATE_SWAPPED))
 		ereport(ERROR, (errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 						errmsg("migration \"%s\" is in state %s", call->migration,

@@ -83,6 +83,24 @@ extern Oid relinfo_relfilenode(Oid relid);
 /* The owner, or InvalidOid if the relation is gone. */
 extern Oid relinfo_owner(Oid relid);
 
+/* What a row of pg_trigger says. */
+typedef struct TriggerRow
+{
+	Oid oid;
+	Oid function;
+	char enabled;		/* tgenabled */
+	TransactionId xmin; /* the raw one: freezing doesn't change it */
+} TriggerRow;
+
+/*
+ * The trigger of this name; false if there is none.  Reads the catalog as it is
+ * now, and locks nothing.
+ */
+extern bool relinfo_trigger(Oid relid, const char *name, TriggerRow *row);
+
+/* Of that, tgenabled alone; '\0' if there is none. */
+extern char relinfo_trigger_state(Oid relid, const char *name);
+
 /*
  * Rows of one table (of a partitioned one: none) that the latest snapshot sees,
  * up to a limit.  No query is planned for it, so that it may be asked with any

@@ -14,13 +14,10 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/relation.h"
 #include "access/table.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "catalog.h"
@@ -67,43 +64,26 @@ reverse_is_possible(const Migration *m)
 
 /* Read from the catalog, not from the relation cache: so nothing is locked. */
 static bool
-is_always_enabled(Relation triggers, Oid relid, const char *name)
+is_always_enabled(Oid relid, const char *name)
 {
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple tuple;
-	bool enabled;
-
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(name));
-	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	enabled = HeapTupleIsValid(tuple) &&
-			  ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled == TRIGGER_FIRES_ALWAYS;
-	systable_endscan(scan);
-	return enabled;
+	return relinfo_trigger_state(relid, name) == TRIGGER_FIRES_ALWAYS;
 }
 
 bool
 reverse_is_prepared(const Migration *m)
 {
-	Relation triggers;
 	ListCell *lc;
 	bool prepared = true;
 
 	if (!reverse_is_possible(m))
 		return true;
-	triggers = table_open(TriggerRelationId, AccessShareLock);
 	foreach (lc, lcons_oid(m->target, relinfo_leaves(m->target)))
 	{
-		prepared = is_always_enabled(triggers, lfirst_oid(lc), REVERSE_TRIGGER_NAME) &&
-				   is_always_enabled(triggers, lfirst_oid(lc), REVERSE_TRUNCATE_TRIGGER_NAME);
+		prepared = is_always_enabled(lfirst_oid(lc), REVERSE_TRIGGER_NAME) &&
+				   is_always_enabled(lfirst_oid(lc), REVERSE_TRUNCATE_TRIGGER_NAME);
 		if (!prepared)
 			break;
 	}
-	table_close(triggers, AccessShareLock);
 	return prepared;
 }
 

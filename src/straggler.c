@@ -17,44 +17,24 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "miscadmin.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
-#include "run.h"
+#include "relinfo.h"
 #include "sqlgen.h"
 #include "straggler.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_refuse_straggler);
 
-/* '\0' if there is none.  Reads the catalog as it is now, and locks nothing. */
+/* '\0' if there is none. */
 static char
 read_state(Oid relid)
 {
-	Relation triggers = table_open(TriggerRelationId, AccessShareLock);
-	char state = '\0';
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(STRAGGLER_TRIGGER_NAME));
-	scan = systable_beginscan(triggers, TriggerRelidNameIndexId, true, NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	if (HeapTupleIsValid(tuple))
-		state = ((Form_pg_trigger) GETSTRUCT(tuple))->tgenabled;
-	systable_endscan(scan);
-	table_close(triggers, AccessShareLock);
-	return state;
+	return relinfo_trigger_state(relid, STRAGGLER_TRIGGER_NAME);
 }
 
 bool

@@ -249,7 +249,7 @@ gate_carried(Run *run)
 	}
 	if (prepared)
 		return GATE_OPEN;
-	return carry_prepare_step(run) == STEP_WAIT ? GATE_SHUT : GATE_AGAIN;
+	return carry_prepare_step(run, true) == STEP_WAIT ? GATE_SHUT : GATE_AGAIN;
 }
 
 static Gate

@@ -46,10 +46,6 @@
 #include "sqlgen.h"
 #include "swap_catalog.h"
 
-/* Suffixes: of the original after the swap, of the target before it. */
-#define ORIGINAL_SUFFIX "_orig"
-#define TARGET_SUFFIX "_new"
-
 /* ------------------------------------------------------------------------
  * Names
  * ------------------------------------------------------------------------

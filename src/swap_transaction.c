@@ -239,17 +239,10 @@ lock_tables(Migration *m, Direction direction, SwapTimes *times)
 static List *
 changes_of_last_swap(Migration *m)
 {
-	char *changes = NULL;
-	ListCell *lc;
+	char *detail = event_last_detail(m->id, EVENT_RENAMED);
+	char *changes = detail != NULL ? json_field(json_parse(detail), "changes") : NULL;
 
-	foreach (lc, event_since(m->id, 0))
-	{
-		Event *event = lfirst(lc);
-
-		if (strcmp(event->kind, EVENT_RENAMED) == 0)
-			changes = json_field(json_parse(event->detail), "changes");
-	}
-	return changes ? swap_changes_read(changes) : NIL;
+	return changes != NULL ? swap_changes_read(changes) : NIL;
 }
 
 static void

@@ -18,8 +18,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/dependency.h"
@@ -31,7 +29,6 @@
 #include "parser/parse_func.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -44,15 +41,6 @@
 #include "straggler.h"
 #include "sync_trigger.h"
 
-/* What a row of pg_trigger says. */
-typedef struct TriggerRow
-{
-	Oid oid;
-	Oid function;
-	char enabled;
-	TransactionId xmin; /* the raw one: freezing doesn't change it */
-} TriggerRow;
-
 static const char *
 mode_function(SyncMode mode)
 {
@@ -63,37 +51,6 @@ mode_function(SyncMode mode)
  * Reading
  * ------------------------------------------------------------------------
  */
-
-/* False if there is no such trigger.  Reads the catalog as it is now. */
-static bool
-read_trigger(Oid relid, const char *name, TriggerRow *row)
-{
-	Relation catalog = table_open(TriggerRelationId, AccessShareLock);
-	ScanKeyData keys[2];
-	SysScanDesc scan;
-	HeapTuple tuple;
-	bool found;
-
-	ScanKeyInit(&keys[0], Anum_pg_trigger_tgrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	ScanKeyInit(&keys[1], Anum_pg_trigger_tgname, BTEqualStrategyNumber, F_NAMEEQ,
-				CStringGetDatum(name));
-	scan = systable_beginscan(catalog, TriggerRelidNameIndexId, true, NULL, 2, keys);
-	tuple = systable_getnext(scan);
-	found = HeapTupleIsValid(tuple);
-	if (found)
-	{
-		Form_pg_trigger form = (Form_pg_trigger) GETSTRUCT(tuple);
-
-		row->oid = form->oid;
-		row->function = form->tgfoid;
-		row->enabled = form->tgenabled;
-		row->xmin = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	}
-	systable_endscan(scan);
-	table_close(catalog, AccessShareLock);
-	return found;
-}
 
 /* Of an open relation, from the relation cache; NULL if there is none. */
 static Trigger *
@@ -130,7 +87,7 @@ save_trigger(Migration *m)
 	TriggerRow row;
 
 	CommandCounterIncrement();
-	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row))
+	if (!relinfo_trigger(m->source, SYNC_TRIGGER_NAME, &row))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("trigger \"%s\" for table \"%s\" does not exist", SYNC_TRIGGER_NAME,
 							   get_rel_name(m->source))));
@@ -151,7 +108,7 @@ depend_on_tables(Migration *m, const char *name)
 	TriggerRow row;
 
 	CommandCounterIncrement();
-	if (!read_trigger(m->source, name, &row))
+	if (!relinfo_trigger(m->source, name, &row))
 		return;
 	ObjectAddressSet(trigger, TriggerRelationId, row.oid);
 	ObjectAddressSet(table, RelationRelationId, m->target);
@@ -343,7 +300,7 @@ sync_trigger_reverse_xmin(Oid relid)
 {
 	TriggerRow row;
 
-	return read_trigger(relid, REVERSE_TRIGGER_NAME, &row) ? row.xmin : InvalidTransactionId;
+	return relinfo_trigger(relid, REVERSE_TRIGGER_NAME, &row) ? row.xmin : InvalidTransactionId;
 }
 
 static bool
@@ -365,7 +322,7 @@ sync_trigger_problem(Migration *m)
 	TriggerRow row;
 	TriggerRow truncate;
 
-	if (!read_trigger(m->source, SYNC_TRIGGER_NAME, &row) || row.oid != m->trigger_oid)
+	if (!relinfo_trigger(m->source, SYNC_TRIGGER_NAME, &row) || row.oid != m->trigger_oid)
 		return psprintf("trigger \"%s\" on table \"%s\" was dropped", SYNC_TRIGGER_NAME, table);
 	if (row.enabled != wanted)
 		return psprintf("trigger \"%s\" on table \"%s\" was %s", SYNC_TRIGGER_NAME, table,
@@ -376,8 +333,8 @@ sync_trigger_problem(Migration *m)
 	if (!calls_function(&row, mode_function(mode)))
 		return psprintf("trigger \"%s\" on table \"%s\" calls another function", SYNC_TRIGGER_NAME,
 						table);
-	if (!read_trigger(m->source, TRUNCATE_TRIGGER_NAME, &truncate) || truncate.enabled != wanted ||
-		!calls_function(&truncate, "sync_truncate"))
+	if (!relinfo_trigger(m->source, TRUNCATE_TRIGGER_NAME, &truncate) ||
+		truncate.enabled != wanted || !calls_function(&truncate, "sync_truncate"))
 		return psprintf("trigger \"%s\" on table \"%s\" was dropped or changed",
 						TRUNCATE_TRIGGER_NAME, table);
 	if (reverse && reverse_is_possible(m))
@@ -430,9 +387,9 @@ sync_trigger_drop(Migration *m)
 	drop_trigger(m->source, STRAGGLER_TRIGGER_NAME);
 	if (OidIsValid(m->target) && get_rel_name(m->target) != NULL)
 	{
+		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRIGGER_NAME);
 		drop_trigger(m->target, REVERSE_TRUNCATE_TRIGGER_NAME);
-		drop_trigger(m->target, STRAGGLER_TRIGGER_NAME);
 		leaves = relinfo_leaves(m->target);
 	}
 	foreach (cell, leaves)

@@ -15,8 +15,6 @@
 
 #include "nodes/pg_list.h"
 
-#define TARGET_SUFFIX "_new"
-
 /*
  * CREATE TABLE <source>_new like source, partitioned by strategy (range, list,
  * hash) of the key column; without partitions.  42P07 if the name is taken.

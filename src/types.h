@@ -45,6 +45,13 @@ typedef enum MigrationState
  */
 #define OUR_TRIGGER_PREFIX "!migrate_ext_"
 
+/*
+ * What the names of the source and of what hangs on it end with after the swap,
+ * and those of the target before it.
+ */
+#define ORIGINAL_SUFFIX "_orig"
+#define TARGET_SUFFIX "_new"
+
 /* Which way rows are carried: from the source, or back to it after the swap. */
 typedef enum Direction
 {

@@ -1,4 +1,4 @@
--- Foreign keys of the table that is swapped: what carry_fk.c asks the catalogs.
+-- Foreign keys of the table that is swapped: what carry_fk_out.c asks the catalogs.
 --
 -- "front" is the table that the application uses, "back" the one that takes over.
 -- All is found by index, and nothing here opens a table.

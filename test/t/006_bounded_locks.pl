@@ -181,6 +181,35 @@ sub writers_in_the_way
 	return;
 }
 
+# Nobody has asked for what the leader makes on the other table while live: it is told who holds it up, but
+# there is no request that could be waited for, withdrawn or met by another call.
+sub carried_in_the_way
+{
+	my $asked = "SELECT count(*) FROM migrate_ext.migration WHERE name = 't' AND request IS NOT NULL";
+	my $triggers = "SELECT count(*) FROM pg_trigger WHERE tgrelid = 't_new'::regclass AND tgname = 'late'";
+	my $waiting = "SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'";
+	my $holder = open_transaction('LOCK TABLE t_new IN ROW EXCLUSIVE MODE');
+	my $since = last_event();
+	sql(<<~'SQL');
+		CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+		CREATE TRIGGER late AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION nothing();
+		SQL
+	wait_for_attempts('t', 3);
+	ok(poll_query($node, attempts_failed('t', $holder, $since) =~ s/count\(\*\)/count(*) > 0/r), 'carrying: an event tells for whom');
+	like(sql($waiting), qr/\b$holder->{pid}\b/, 'carrying: progress, too');
+	cmp_ok(sql(attempts_failed('t', $holder, $since)), '<=', 2, 'carrying: but not again and again');
+	is(sql($asked), '0', 'carrying: there is no request');
+	close_transaction($holder);
+	ok(poll_query($node, $triggers, '1'), 'carrying: it is made when the holder ends');
+	ok(poll_query($node, "SELECT ($waiting) IS NULL", 't'), 'carrying: and nothing is waited for any more');
+	my $errors = errors("CALL migrate_ext.undo('t')");
+	like($errors, qr/NOTICE: .*is live already/, 'carrying: undo has nothing to do');
+	unlike($errors, qr/ERROR/, 'carrying: and says no more');
+	sql('DROP TRIGGER late ON t');
+	poll_query($node, $triggers, '0');
+	return;
+}
+
 # A swap waits for readers as well. The deadline passes, and nothing has changed.
 sub readers_in_the_way
 {
@@ -310,6 +339,7 @@ sub wraparound_does_not_yield
 
 $node = new_node('main', conf => "autovacuum_naptime = 1\n");
 writers_in_the_way();
+carried_in_the_way();
 readers_in_the_way('finalize', 't', 'finalize');
 readers_in_the_way('undo', 't', 'undo');
 cancelled_readers();
