@@ -567,27 +567,22 @@ key_cancel_step(Run *run)
  * ------------------------------------------------------------------------
  */
 
-/* How far there is to go; waits while the migration is paused. */
-static BlockNumber
-blocks_to_verify(Run *run)
+/* How far there is to go; false while the migration is paused. */
+static bool
+blocks_to_verify(Run *run, BlockNumber *blocks)
 {
-	for (;;)
-	{
-		BlockNumber blocks = 0;
-		bool paused;
+	bool paused;
 
-		run_begin(run);
-		paused = run->m != NULL && run->m->paused;
-		if (run->m != NULL && !paused)
-		{
-			key_guard(run, AccessShareLock);
-			blocks = relinfo_blocks(run->m->source);
-		}
-		run_commit(run);
-		if (!paused)
-			return blocks;
-		run_sleep(run, PAUSED_POLL_MS);
+	*blocks = 0;
+	run_begin(run);
+	paused = run->m != NULL && run->m->paused;
+	if (run->m != NULL && !paused)
+	{
+		key_guard(run, AccessShareLock);
+		*blocks = relinfo_blocks(run->m->source);
 	}
+	run_commit(run);
+	return !paused;
 }
 
 bool
@@ -596,17 +591,22 @@ key_verify(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 	KeyCounts found = {0};
 	BlockNumber next = 0;
 	BlockNumber end;
+	bool more = true;
 	bool complete = true;
 
-	while (complete && next < (end = blocks_to_verify(run)))
+	while (complete && more)
 	{
-		if (throttle_may_go(run))
+		if (!blocks_to_verify(run, &end))
+			run_sleep(run, PAUSED_POLL_MS);
+		else if (next >= end)
+			more = false;
+		else if (throttle_may_go(run))
 		{
 			end = next + Min(VERIFY_BLOCKS, end - next);
 			key_count(run, key_blocks(next, end), &found);
 			next = end;
 		}
-		complete = deadline == 0 || GetCurrentTimestamp() < deadline;
+		complete = !more || deadline == 0 || GetCurrentTimestamp() < deadline;
 		MemoryContextReset(run->scratch);
 	}
 	counts->checked = found.rows;
