@@ -53,7 +53,7 @@
 #define LEFT_FIRST_MS 100
 #define LEFT_LONGEST_MS 2000
 
-/* A range of a verification. */
+/* A range of a verification, at most. */
 #define VERIFY_BLOCKS 1024
 
 /* How often a paused verification looks whether it may go on. */
@@ -307,6 +307,19 @@ pass_begin(Run *run)
 	run_commit(run);
 }
 
+/* How many blocks the next piece of it should have. */
+static BlockNumber
+pass_blocks(Run *run)
+{
+	BlockNumber blocks = key_fill_blocks(run->migration_id);
+
+	run_begin(run);
+	if (run->m != NULL)
+		blocks = throttle_blocks(run->m, blocks);
+	run_commit(run);
+	return blocks;
+}
+
 static void
 remember_left(KeyRange range)
 {
@@ -392,7 +405,8 @@ pass_step(Run *run, KeyCounts *counts)
 		pass_begin(run);
 	else if (pass.next < pass.end)
 	{
-		BlockNumber end = pass.next + Min(key_fill_blocks(run->migration_id), pass.end - pass.next);
+		BlockNumber blocks = pass_blocks(run);
+		BlockNumber end = pass.next + Min(blocks, pass.end - pass.next);
 
 		run_report(run, "filling blocks %u to %u of %u again", pass.next, end - 1, pass.end);
 		if (pass_fill(run, key_blocks(pass.next, end)))
@@ -567,19 +581,27 @@ key_cancel_step(Run *run)
  * ------------------------------------------------------------------------
  */
 
-/* How far there is to go; false while the migration is paused. */
+/*
+ * How far the next range goes, which is empty when there are no blocks left; false
+ * while the migration is paused.
+ */
 static bool
-blocks_to_verify(Run *run, BlockNumber *blocks)
+range_to_verify(Run *run, BlockNumber next, BlockNumber *end)
 {
 	bool paused;
 
-	*blocks = 0;
+	*end = next;
 	run_begin(run);
 	paused = run->m != NULL && run->m->paused;
 	if (run->m != NULL && !paused)
 	{
+		BlockNumber wanted = throttle_blocks(run->m, VERIFY_BLOCKS);
+		BlockNumber blocks;
+
 		key_guard(run, AccessShareLock);
-		*blocks = relinfo_blocks(run->m->source);
+		blocks = relinfo_blocks(run->m->source);
+		if (next < blocks)
+			*end = next + Min(wanted, blocks - next);
 	}
 	run_commit(run);
 	return !paused;
@@ -596,13 +618,12 @@ key_verify(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 
 	while (complete && more)
 	{
-		if (!blocks_to_verify(run, &end))
+		if (!range_to_verify(run, next, &end))
 			run_sleep(run, PAUSED_POLL_MS);
-		else if (next >= end)
+		else if (next == end)
 			more = false;
 		else if (throttle_may_go(run))
 		{
-			end = next + Min(VERIFY_BLOCKS, end - next);
 			key_count(run, key_blocks(next, end), &found);
 			next = end;
 		}

@@ -365,10 +365,11 @@ fill_piece(Run *run, void *arg)
 		INSTR_TIME_SUBTRACT(took, start);
 		piece->took_ms = INSTR_TIME_GET_MILLISEC(took);
 		pace_learn_rows(piece);
-		throttle_note(run->m, piece->counts.rows, blocks_of(piece->range));
 	}
 	if (!job->rewritten && piece->split == 0)
 	{
+		/* what is cut counts by its parts */
+		throttle_note(run->m, piece->counts.rows, blocks_of(piece->range));
 		/* somebody else's by now: he will find nothing to fill */
 		if (piece->whole && job->batch != NULL && batch_begin(run, job->batch))
 			batch_finish(run, job->batch, piece->counts.filled, piece->counts.left,

@@ -128,13 +128,17 @@ throttle_blocks(const Migration *m, BlockNumber blocks)
 	int mb = settings_get_int(m, "throttle_mb_per_second");
 	int wal = settings_get_int(m, "throttle_wal_mb_per_second");
 	double limit = blocks;
+	double rows_per_block = pace.migration_id == m->id ? pace.rows_per_block : 0;
 
 	if (mb > 0)
 		limit = Min(limit, mb * (MB / BLCKSZ));
 	if (wal > 0)
 		limit = Min(limit, wal * (MB / BLCKSZ)); /* as much WAL as table, about */
-	if (rows > 0 && pace.migration_id == m->id && pace.rows_per_block > 0)
-		limit = Min(limit, rows / pace.rows_per_block);
+	/* nothing is known yet but what statistics tell */
+	if (rows > 0 && rows_per_block == 0)
+		rows_per_block = BLCKSZ / average_width(m->source);
+	if (rows > 0)
+		limit = Min(limit, rows / rows_per_block);
 	return (BlockNumber) Max(limit, 1);
 }
 
