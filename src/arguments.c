@@ -14,8 +14,8 @@
 
 #include "arguments.h"
 
-static void
-require(FunctionCallInfo fcinfo, int n, const char *name)
+void
+argument_require(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -25,14 +25,14 @@ require(FunctionCallInfo fcinfo, int n, const char *name)
 char *
 argument_text(FunctionCallInfo fcinfo, int n, const char *name)
 {
-	require(fcinfo, n, name);
+	argument_require(fcinfo, n, name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
 bool
 argument_bool(FunctionCallInfo fcinfo, int n, const char *name)
 {
-	require(fcinfo, n, name);
+	argument_require(fcinfo, n, name);
 	return PG_GETARG_BOOL(n);
 }
 
@@ -41,7 +41,7 @@ argument_options(FunctionCallInfo fcinfo, int n)
 {
 	Jsonb *options;
 
-	require(fcinfo, n, "options");
+	argument_require(fcinfo, n, "options");
 	options = PG_GETARG_JSONB_P(n);
 	if (!JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -14,6 +14,7 @@
 #include "utils/jsonb.h"
 
 /* A required argument: NULL is 22004, naming it. */
+extern void argument_require(FunctionCallInfo fcinfo, int n, const char *name);
 extern char *argument_text(FunctionCallInfo fcinfo, int n, const char *name);
 extern bool argument_bool(FunctionCallInfo fcinfo, int n, const char *name);
 extern Jsonb *argument_options(FunctionCallInfo fcinfo, int n);

@@ -427,9 +427,7 @@ migrate_ext_enforce_key(PG_FUNCTION_ARGS)
 	Enforcement e = {.relid = InvalidOid};
 	MemoryContext context;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	e.relid = PG_GETARG_OID(0);
 	e.column = argument_text(fcinfo, 1, "column_name");
 	argument_require_nonatomic(fcinfo, "migrate_ext.enforce_key()");

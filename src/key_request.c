@@ -193,9 +193,7 @@ migrate_ext_backfill_key(PG_FUNCTION_ARGS)
 	char *name;
 
 	argument_require_writable("migrate_ext.backfill_key()");
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	request.source = PG_GETARG_OID(0);
 	request.column = argument_text(fcinfo, 1, "column_name");
 	request.options = argument_options(fcinfo, 2);

@@ -344,9 +344,7 @@ static void
 read_arguments(FunctionCallInfo fcinfo, KeyRequest *request)
 {
 	argument_require_writable("migrate_ext.add_sharding_key()");
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	request->source = PG_GETARG_OID(0);
 	request->column = argument_text(fcinfo, 1, "column_name");
 	check_name(request->column);

@@ -660,15 +660,6 @@ create(Request *request)
  * ------------------------------------------------------------------------
  */
 
-/* 22004, in the words of arguments.c, for arguments of types that it doesn't read. */
-void
-target_require_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", name)));
-}
-
 /* What all of them have: source, key, and at the end migration and options. */
 static void
 read_arguments(FunctionCallInfo fcinfo, Request *request, const char *function, Strategy strategy)
@@ -677,7 +668,7 @@ read_arguments(FunctionCallInfo fcinfo, Request *request, const char *function, 
 	request->function = function;
 	request->strategy = strategy;
 	argument_require_writable(psprintf("%s()", function));
-	target_require_argument(fcinfo, 0, "source");
+	argument_require(fcinfo, 0, "source");
 	request->source = PG_GETARG_OID(0);
 	if (strategy != STRATEGY_GIVEN)
 		request->key = argument_text(fcinfo, 1, "key");
@@ -693,8 +684,8 @@ partition_by_range(FunctionCallInfo fcinfo, ArgKind kind)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.partition_by_range", STRATEGY_RANGE);
-	target_require_argument(fcinfo, 2, "step");
-	target_require_argument(fcinfo, 5, "headroom");
+	argument_require(fcinfo, 2, "step");
+	argument_require(fcinfo, 5, "headroom");
 	request.kind = kind;
 	request.step = PG_GETARG_DATUM(2);
 	request.start = fcinfo->args[3];
@@ -743,7 +734,7 @@ migrate_ext_partition_by_hash(PG_FUNCTION_ARGS)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.partition_by_hash", STRATEGY_HASH);
-	target_require_argument(fcinfo, 2, "partitions");
+	argument_require(fcinfo, 2, "partitions");
 	request.partitions = PG_GETARG_INT32(2);
 	return create(&request);
 }
@@ -754,7 +745,7 @@ migrate_ext_create_migration(PG_FUNCTION_ARGS)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.create_migration", STRATEGY_GIVEN);
-	target_require_argument(fcinfo, 1, "target");
+	argument_require(fcinfo, 1, "target");
 	request.target = PG_GETARG_OID(1);
 	return create(&request);
 }
