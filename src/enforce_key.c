@@ -392,12 +392,9 @@ enforce(Enforcement *e)
 static void
 check_request(Enforcement *e)
 {
-	Relation rel = try_relation_open(e->relid, AccessShareLock);
+	Relation rel = relinfo_open(e->relid);
 	AttrNumber attnum;
 
-	if (rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", e->relid)));
 	e->table = pstrdup(RelationGetRelationName(rel));
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)

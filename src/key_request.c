@@ -200,10 +200,7 @@ migrate_ext_backfill_key(PG_FUNCTION_ARGS)
 	check_options(&request);
 
 	LockDatabaseObject(RelationRelationId, request.source, 0, ExclusiveLock);
-	request.rel = try_relation_open(request.source, AccessShareLock);
-	if (request.rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request.source)));
+	request.rel = relinfo_open(request.source);
 	request.table = pstrdup(RelationGetRelationName(request.rel));
 	relinfo_check_fillable(request.source);
 	read_key(&request);

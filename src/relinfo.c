@@ -39,9 +39,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-/* Like table_open, but 42P01 without internals if the relation is gone. */
-static Relation
-open_relation(Oid relid)
+/* See relinfo.h. */
+Relation
+relinfo_open(Oid relid)
 {
 	Relation rel = try_relation_open(relid, AccessShareLock);
 
@@ -94,7 +94,7 @@ identity_from_index(Relation rel, Oid indexid, Identity *identity)
 Identity *
 relinfo_identity(Oid relid, bool missing_ok)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Identity *identity = palloc0(sizeof(Identity));
 	Oid candidates[2];
 	int i;
@@ -225,7 +225,7 @@ check_not_used(Relation rel, bool fill)
 static void
 check_table(Oid relid, bool fill)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 
 	check_kind(rel);
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
@@ -263,7 +263,7 @@ relinfo_check_fillable(Oid relid)
 char *
 relinfo_shape(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	TupleDesc desc = RelationGetDescr(rel);
 	StringInfoData shape;
 	int i;
@@ -512,7 +512,7 @@ collect_leaves(Oid relid, List *leaves)
 	if (get_rel_relkind(relid) == RELKIND_RELATION)
 		return lappend_oid(leaves, relid);
 
-	rel = open_relation(relid);
+	rel = relinfo_open(relid);
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		desc = partitions(rel);
@@ -533,7 +533,7 @@ relinfo_leaves(Oid target)
 BlockNumber
 relinfo_blocks(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 
 	table_close(rel, AccessShareLock);
@@ -543,7 +543,7 @@ relinfo_blocks(Oid relid)
 Oid
 relinfo_relfilenode(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Oid node = rel->rd_rel->relfilenode;
 
 	table_close(rel, AccessShareLock);
@@ -567,7 +567,7 @@ relinfo_owner(Oid relid)
 int64
 relinfo_rows(Oid relid, int64 limit)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot;
 	TableScanDesc scan;

@@ -383,10 +383,7 @@ migrate_ext_add_sharding_key(PG_FUNCTION_ARGS)
 
 	read_arguments(fcinfo, &request);
 	LockDatabaseObject(RelationRelationId, request.source, 0, ExclusiveLock);
-	request.rel = try_relation_open(request.source, AccessShareLock);
-	if (request.rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request.source)));
+	request.rel = relinfo_open(request.source);
 	request.table = pstrdup(RelationGetRelationName(request.rel));
 	request.owner = request.rel->rd_rel->relowner;
 	if (!object_ownercheck(RelationRelationId, request.source, GetUserId()) ||

@@ -541,10 +541,7 @@ check_request(Request *request)
 
 	/* one request for a table at a time, see the file's head */
 	LockDatabaseObject(RelationRelationId, request->source, 0, ExclusiveLock);
-	request->rel = try_relation_open(request->source, AccessShareLock);
-	if (request->rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request->source)));
+	request->rel = relinfo_open(request->source);
 
 	/* whoever may not do this learns nothing of the migration there is */
 	if (!object_ownercheck(RelationRelationId, request->source, GetUserId()) ||
