@@ -21,6 +21,7 @@
 
 #include "batch.h"
 #include "catalog_spi.h"
+#include "run.h"
 
 /* fourth field of the lock tag; PostgreSQL's own advisory locks use 1 and 2 */
 #define LOCK_CLASS_LEASE 0x4D31
@@ -287,16 +288,28 @@ batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped)
 		5, types, values, NULL);
 }
 
+/* The body of an attempt. */
+static void
+give_back(Run *run, void *arg)
+{
+	Batch *batch = arg;
+	Oid types[] = {INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->migration_id), Int64GetDatum(batch->batch),
+					  Int64GetDatum(run->lease)};
+
+	if (run->m != NULL)
+		(void) catalog_exec(
+			"UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
+			" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
+			3, types, values, NULL);
+}
+
 void
 batch_give_back(Run *run, Batch *batch)
 {
-	Oid types[] = {INT8OID, INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
-					  Int64GetDatum(run->lease)};
+	ErrorData *error = NULL;
 
-	(void) catalog_exec("UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
-						" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
-						3, types, values, NULL);
+	(void) run_attempt(run, give_back, batch, &error);
 }
 
 void

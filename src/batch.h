@@ -61,7 +61,10 @@ extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
 /* False: the batch is no longer ours, do nothing. */
 extern bool batch_begin(Run *run, Batch *batch);
 extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped);
-/* Give a batch back after an error, in a transaction of its own. */
+/*
+ * Give a batch back, in a transaction of its own.  Should that fail, the error which
+ * led here is the one to tell: only a cancel is raised.
+ */
 extern void batch_give_back(Run *run, Batch *batch);
 
 /* Record work that was done without a claim, as a batch that is done. */

@@ -183,15 +183,6 @@ copy_step(Run *run)
 	return result;
 }
 
-static void
-give_back(Run *run, void *arg)
-{
-	CopyJob *job = arg;
-
-	if (run->m != NULL)
-		batch_give_back(run, job->batch);
-}
-
 /* How many blocks to claim, and what for. */
 static BlockNumber
 pace_blocks(CopyJob *job, Migration *m)
@@ -256,7 +247,6 @@ copy_work(Run *run)
 {
 	CopyJob job = {0};
 	ErrorData *error = NULL;
-	ErrorData *second = NULL;
 	bool copied;
 
 	run_begin(run);
@@ -274,8 +264,7 @@ copy_work(Run *run)
 	}
 	if (!copied)
 	{
-		/* should this fail too, the first error is the one to tell */
-		(void) run_attempt(run, give_back, &job, &second);
+		batch_give_back(run, job.batch);
 		ReThrowError(error);
 	}
 	if (job.ours)

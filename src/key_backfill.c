@@ -205,13 +205,6 @@ key_copy_step(Run *run)
 	return result;
 }
 
-static void
-give_back(Run *run, void *arg)
-{
-	if (run->m != NULL)
-		batch_give_back(run, arg);
-}
-
 /*
  * After an error the batch is somebody else's to try, or ours later.  (A cancel or
  * shutdown ends the process's lease, which frees the batch as well.)
@@ -220,7 +213,6 @@ static void
 fill_or_give_back(Run *run, KeyJob *job)
 {
 	ErrorData *volatile error = NULL;
-	ErrorData *second = NULL;
 
 	PG_TRY();
 	{
@@ -237,7 +229,7 @@ fill_or_give_back(Run *run, KeyJob *job)
 	if (error == NULL)
 		return;
 	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		(void) run_attempt(run, give_back, job->batch, &second);
+		batch_give_back(run, job->batch);
 	ReThrowError(error);
 }
 

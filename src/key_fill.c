@@ -544,11 +544,7 @@ finish_batch(Run *run, void *arg)
 {
 	KeyJob *job = arg;
 
-	if (run->m == NULL || run->m->state != job->state)
-		return;
-	if (job->stopped || job->rewritten)
-		batch_give_back(run, job->batch);
-	else if (batch_begin(run, job->batch))
+	if (run->m != NULL && run->m->state == job->state && batch_begin(run, job->batch))
 		batch_finish(run, job->batch, job->counts.filled, job->counts.left, job->counts.skipped);
 }
 
@@ -561,7 +557,9 @@ key_fill(Run *run, KeyJob *job)
 	pace_begin(run->migration_id);
 	if (job->range.first < job->range.end)
 		fill_range(run, job, job->range, false);
-	if (job->batch != NULL && !job->finished && !run_attempt(run, finish_batch, job, &error))
+	if (job->batch != NULL && (job->stopped || job->rewritten))
+		batch_give_back(run, job->batch);
+	else if (job->batch != NULL && !job->finished && !run_attempt(run, finish_batch, job, &error))
 		ReThrowError(error);
 	if (job->target_ms > 0)
 		pace_learn_blocks(job, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
