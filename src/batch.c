@@ -313,25 +313,22 @@ batch_give_back(Run *run, Batch *batch)
 }
 
 void
-batch_record(Run *run, const char *kind, BlockNumber first, BlockNumber last, int64 rows,
-			 int64 skipped, double took_ms)
+batch_record(Run *run, BlockNumber first, BlockNumber last, int64 rows)
 {
-	Oid types[] = {INT8OID, TEXTOID, INT4OID, OIDOID,	 INT8OID,
-				   INT8OID, INT8OID, INT8OID, FLOAT8OID, INT4OID};
-	Datum values[] = {Int64GetDatum(run->m->id),	CStringGetTextDatum(kind),
+	Oid types[] = {INT8OID, TEXTOID, INT4OID, OIDOID, INT8OID, INT8OID, INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(run->m->id),	CStringGetTextDatum(BATCH_KEY),
 					  Int32GetDatum(run->m->epoch), ObjectIdGetDatum(run->m->source),
 					  Int64GetDatum((int64) first), Int64GetDatum((int64) last),
-					  Int64GetDatum(rows),			Int64GetDatum(skipped),
-					  Float8GetDatum(took_ms),		Int32GetDatum(MyProcPid)};
+					  Int64GetDatum(rows),			Int32GetDatum(MyProcPid)};
 
 	(void) catalog_exec(
 		"WITH w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
 		" WHERE migration = $1 RETURNING next_batch - 1 AS batch)"
 		" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block,"
 		" last_block, rows, skipped, took_ms, pid, state, attempts, started_at)"
-		" SELECT $1, w.batch, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'done', 1,"
-		" pg_catalog.clock_timestamp() - $9 * INTERVAL '1 millisecond' FROM w",
-		10, types, values, NULL);
+		" SELECT $1, w.batch, $2, $3, $4, $5, $6, $7, 0, 0, $8, 'done', 1,"
+		" pg_catalog.clock_timestamp() FROM w",
+		8, types, values, NULL);
 }
 
 /* ---- counting ---- */

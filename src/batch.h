@@ -67,9 +67,8 @@ extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64
  */
 extern void batch_give_back(Run *run, Batch *batch);
 
-/* Record work that was done without a claim, as a batch that is done. */
-extern void batch_record(Run *run, const char *kind, BlockNumber first, BlockNumber last,
-						 int64 rows, int64 skipped, double took_ms);
+/* Record rows that a later pass has filled, without a claim, as a BATCH_KEY that is done. */
+extern void batch_record(Run *run, BlockNumber first, BlockNumber last, int64 rows);
 
 /* Not finished yet (of this epoch), blocks not given away yet included. */
 extern int64 batch_open_count(Migration *m, const char *kind);

@@ -105,7 +105,7 @@ record_blocks(Migration *m)
 }
 
 static void
-begin_body(Run *run, void *arg)
+begin(Run *run)
 {
 	Migration *m = run->m;
 
@@ -120,7 +120,7 @@ StepResult
 key_begin_step(Run *run)
 {
 	run_begin(run);
-	begin_body(run, NULL);
+	begin(run);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -150,7 +150,7 @@ key_indexing_step(Run *run)
 }
 
 static void
-restart_body(Run *run, void *arg)
+restart(Run *run)
 {
 	Migration *m = run->m;
 
@@ -169,7 +169,7 @@ StepResult
 key_restart_step(Run *run)
 {
 	run_begin(run);
-	restart_body(run, NULL);
+	restart(run);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -322,13 +322,13 @@ remember_left(KeyRange range)
 }
 
 static void
-record_job(Run *run, void *arg)
+record_job(Run *run, const KeyJob *job)
 {
-	KeyJob *job = arg;
-
+	run_begin(run);
 	if (run->m != NULL)
-		batch_record(run, BATCH_KEY, (BlockNumber) (job->range.first / KEY_PLACES),
-					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled, 0, 0);
+		batch_record(run, (BlockNumber) (job->range.first / KEY_PLACES),
+					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled);
+	run_commit(run);
 }
 
 /* Fill a range of the pass; false: it must be done again. */
@@ -336,15 +336,14 @@ static bool
 pass_fill(Run *run, KeyRange range)
 {
 	KeyJob job = {.range = range, .state = pass.state, .relfilenode = pass.relfilenode};
-	ErrorData *error = NULL;
 
 	key_fill(run, &job);
 	if (job.rewritten)
 		pass.begun = false;
 	if (job.stopped || job.rewritten)
 		return false;
-	if (job.counts.filled > 0 && !run_attempt(run, record_job, &job, &error))
-		ReThrowError(error);
+	if (job.counts.filled > 0)
+		record_job(run, &job);
 	if (job.counts.left > 0)
 		remember_left(range);
 	key_counts_add(&pass.counts, &job.counts);
@@ -373,15 +372,18 @@ try_left(Run *run)
 }
 
 static void
-tell_left(Run *run, void *arg)
+tell_left(Run *run)
 {
 	char *message = psprintf("rows that other transactions have locked, in %d range%s of blocks",
 							 pass.nranges, pass.nranges == 1 ? "" : "s");
 
-	if (run->m == NULL || (run->m->last_error && strcmp(run->m->last_error, message) == 0))
-		return;
-	catalog_save_error(run->m, message);
-	event_add(run->m, "waiting", NULL, "waiting for %s", message);
+	run_begin(run);
+	if (run->m != NULL && (run->m->last_error == NULL || strcmp(run->m->last_error, message) != 0))
+	{
+		catalog_save_error(run->m, message);
+		event_add(run->m, "waiting", NULL, "waiting for %s", message);
+	}
+	run_commit(run);
 }
 
 /*
@@ -391,8 +393,6 @@ tell_left(Run *run, void *arg)
 static StepResult
 pass_step(Run *run, KeyCounts *counts)
 {
-	ErrorData *error = NULL;
-
 	if (!pass.begun)
 		pass_begin(run);
 	else if (pass.next < pass.end)
@@ -411,8 +411,8 @@ pass_step(Run *run, KeyCounts *counts)
 	}
 	else if (pass.nranges > 0)
 	{
-		if (pass.tries > 2 && !run_attempt(run, tell_left, NULL, &error))
-			ReThrowError(error);
+		if (pass.tries > 2)
+			tell_left(run);
 		return try_left(run);
 	}
 	else
@@ -441,9 +441,8 @@ record_counts(const Migration *m, const KeyCounts *counts)
 }
 
 static void
-golive_body(Run *run, void *arg)
+go_live(Run *run, const KeyCounts *counts)
 {
-	const KeyCounts *counts = arg;
 	Migration *m = run->m;
 
 	if (m == NULL || m->state != STATE_CATCHING_UP)
@@ -473,7 +472,7 @@ key_catch_up_step(Run *run)
 	if (counts.filled > 0 && pass.passes < MAX_PASSES)
 		return STEP_MORE;
 	run_begin(run);
-	golive_body(run, &counts);
+	go_live(run, &counts);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -483,10 +482,10 @@ key_catch_up_step(Run *run)
  * ------------------------------------------------------------------------
  */
 
+/* counts: what the last pass found, or NULL if there was none. */
 static void
-finish_body(Run *run, void *arg)
+finish(Run *run, const KeyCounts *counts)
 {
-	const KeyCounts *counts = arg;
 	Migration *m = catalog_load(run->migration_id, true);
 	SwapRequest *request;
 	int64 failed;
@@ -542,13 +541,13 @@ key_finish_step(Run *run)
 	if (verify && pass_step(run, &counts) != STEP_DONE)
 		return STEP_MORE;
 	run_begin(run);
-	finish_body(run, verify ? &counts : NULL);
+	finish(run, verify ? &counts : NULL);
 	run_commit(run);
 	return STEP_DONE;
 }
 
 static void
-cancel_body(Run *run, void *arg)
+cancel(Run *run)
 {
 	Migration *m = catalog_load(run->migration_id, true);
 
@@ -563,7 +562,7 @@ StepResult
 key_cancel_step(Run *run)
 {
 	run_begin(run);
-	cancel_body(run, NULL);
+	cancel(run);
 	run_commit(run);
 	return STEP_DONE;
 }

@@ -91,7 +91,6 @@ typedef struct Piece
 	ErrorData *error; /* what the row in it failed with */
 
 	/* what came of it */
-	bool done;
 	int64 split; /* too many rows: cut it into so many pieces */
 	int64 kept;	 /* locked by us, and not updated all the same */
 	KeyCounts counts;
@@ -374,7 +373,6 @@ fill_piece(Run *run, void *arg)
 		if (piece->whole && job->batch != NULL && batch_begin(run, job->batch))
 			batch_finish(run, job->batch, piece->counts.filled, piece->counts.left,
 						 piece->counts.skipped);
-		piece->done = true;
 		ME_DEBUG_POINT("key_before_commit");
 	}
 	error_context_stack = callback.previous;
@@ -516,7 +514,7 @@ fill_range(Run *run, KeyJob *job, KeyRange range, bool again)
 	ok = attempt(run, fill_piece, &piece);
 	if (job->stopped || job->rewritten)
 		return;
-	if (piece.done && piece.whole)
+	if (ok && piece.whole && piece.split == 0)
 		job->finished = true;
 	if (!ok && alone)
 		fail_row(run, &piece);
