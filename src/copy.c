@@ -50,6 +50,7 @@
 #include "copy_receiver.h"
 #include "debug_point.h"
 #include "errors.h"
+#include "failed_rows.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "run.h"
@@ -257,7 +258,7 @@ copy_work(Run *run)
 		return STEP_WAIT;
 
 	copied = run_attempt(run, copy_batch, &job, &error);
-	if (!copied && copy_is_data_error(error->sqlerrcode))
+	if (!copied && failed_rows_is_data_error(error->sqlerrcode))
 	{
 		job.careful = true;
 		copied = run_attempt(run, copy_batch, &job, &error);

@@ -38,6 +38,7 @@
 #include "debug_point.h"
 #include "errors.h"
 #include "executor/spi.h"
+#include "failed_rows.h"
 #include "key_fill.h"
 #include "key_sql.h"
 #include "miscadmin.h"
@@ -421,12 +422,10 @@ is_data_error(int sqlerrcode)
 {
 	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
-	return category == ERRCODE_DATA_EXCEPTION ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
-		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+	return failed_rows_is_data_error(sqlerrcode) ||
 		   category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION ||
 		   category == ERRCODE_TRIGGERED_ACTION_EXCEPTION ||
-		   category == ERRCODE_WITH_CHECK_OPTION_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
+		   category == ERRCODE_WITH_CHECK_OPTION_VIOLATION;
 }
 
 /*
