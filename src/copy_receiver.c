@@ -321,7 +321,7 @@ receiver_init_derived(CopyReceiver *receiver, Migration *m, const Batch *batch, 
 		if (map->derived[i] != NULL)
 			receiver->derived = lappend_int(receiver->derived, i);
 	}
-	receiver->joins = columns_joins(m);
+	receiver->joins = columns_joins(map);
 	receiver->first_column = 2;
 	receiver->first_block = batch->first_block;
 	receiver->seen = palloc0(blocks * MaxHeapTuplesPerPage / 8 + 1);

@@ -381,7 +381,8 @@ key_query(const Request *request, Migration *m)
 		return psprintf(
 			"SELECT t.%s AS k FROM (SELECT %s FROM ONLY %s s%s) t WHERE t.%s IS NOT NULL",
 			quote_identifier(request->key), columns_select_list(m, DIRECTION_FORWARD, true),
-			sql_relation(request->source), columns_joins(m), quote_identifier(request->key));
+			sql_relation(request->source), columns_joins(columns_build(m, DIRECTION_FORWARD)),
+			quote_identifier(request->key));
 	if (columns == NULL || json_field(json_parse(columns), request->key) == NULL)
 		return psprintf("SELECT s.%s AS k FROM ONLY %s s", quote_identifier(request->key),
 						sql_relation(request->source));
