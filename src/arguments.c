@@ -13,6 +13,7 @@
 #include "utils/builtins.h"
 
 #include "arguments.h"
+#include "sqlgen.h"
 
 void
 argument_require(FunctionCallInfo fcinfo, int n, const char *name)
@@ -47,6 +48,18 @@ argument_options(FunctionCallInfo fcinfo, int n)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("parameter \"%s\" must be a JSON object", "options")));
 	return options;
+}
+
+const char *
+argument_on_null_key(Jsonb *options)
+{
+	char *given = json_field(options, "on_null_key");
+
+	if (given != NULL && strcmp(given, "error") != 0 && strcmp(given, "skip") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"on_null_key\" can't be \"%s\"", given),
+						errhint("The values are \"error\" and \"skip\".")));
+	return given != NULL ? given : "error";
 }
 
 void

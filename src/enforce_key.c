@@ -96,6 +96,20 @@ limit_locks(Oid relid)
 	limit_lock_waits(m != NULL ? m : &none);
 }
 
+/* The column's number; 42703 if there is none. */
+static AttrNumber
+find_column(const Enforcement *e)
+{
+	AttrNumber attnum = get_attnum(e->relid, e->column);
+
+	if (attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
+				 errhint("The name is that of the column as it is stored, without quotes.")));
+	return attnum;
+}
+
 static void
 lock_table(Enforcement *e, LOCKMODE lockmode)
 {
@@ -104,11 +118,7 @@ lock_table(Enforcement *e, LOCKMODE lockmode)
 	if (get_rel_name(e->relid) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("table \"%s\" has been dropped meanwhile", e->table)));
-	if (get_attnum(e->relid, e->column) <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
-				 errhint("The name is that of the column as it is stored, without quotes.")));
+	(void) find_column(e);
 }
 
 /* One statement on the table with its owner's rights. */
@@ -393,7 +403,6 @@ static void
 check_request(Enforcement *e)
 {
 	Relation rel = relinfo_open(e->relid);
-	AttrNumber attnum;
 
 	e->table = pstrdup(RelationGetRelationName(rel));
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
@@ -403,13 +412,7 @@ check_request(Enforcement *e)
 				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
 	if (!object_ownercheck(RelationRelationId, e->relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, e->table);
-	attnum = get_attnum(e->relid, e->column);
-	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
-				 errhint("The name is that of the column as it is stored, without quotes.")));
-	if (type_is_rowtype(get_atttype(e->relid, attnum)))
+	if (type_is_rowtype(get_atttype(e->relid, find_column(e))))
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("column \"%s\" of table \"%s\" is of a composite type", e->column,
 							   e->table),

@@ -57,7 +57,6 @@ check_options(FillRequest *request)
 	JsonbIterator *iterator = JsonbIteratorInit(&request->options->root);
 	JsonbIteratorToken token;
 	JsonbValue value;
-	char *given;
 
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -76,12 +75,7 @@ check_options(FillRequest *request)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("option \"%s\" must be a string", name)));
 	}
-	given = json_field(request->options, "on_null_key");
-	request->on_null_key = given != NULL ? given : "error";
-	if (strcmp(request->on_null_key, "error") != 0 && strcmp(request->on_null_key, "skip") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("option \"on_null_key\" can't be \"%s\"", given),
-						errhint("The values are \"error\" and \"skip\".")));
+	request->on_null_key = argument_on_null_key(request->options);
 }
 
 /* The column, and how its value is derived: 42703, 55000. */

@@ -162,11 +162,7 @@ check_options(const Request *request)
 			check_option(request, name, &value);
 	}
 
-	given = json_field(request->options, "on_null_key");
-	if (given != NULL && strcmp(given, "error") != 0 && strcmp(given, "skip") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("option \"on_null_key\" can't be \"%s\"", given),
-						errhint("The values are \"error\" and \"skip\".")));
+	(void) argument_on_null_key(request->options);
 	given = json_field(request->options, "timezone");
 	if (given != NULL && pg_tzset(given) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
