@@ -153,7 +153,7 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 			" FROM (SELECT batch FROM migrate_ext.batch WHERE migration = $1 AND batch = $2"
 			" AND state <> 'done' AND COALESCE(lease, 0) = $3 FOR UPDATE SKIP LOCKED) l"
 			" WHERE b.migration = $1 AND b.batch = l.batch"
-			" RETURNING b.batch, b.epoch, b.relation::oid, b.first_block, b.last_block, b.detail",
+			" RETURNING b.batch, b.relation::oid, b.first_block, b.last_block, b.detail",
 			5, types, values, NULL) > 0)
 	{
 		MemoryContext old;
@@ -161,16 +161,14 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 
 		batch = MemoryContextAllocZero(call.outer, sizeof(Batch));
 		batch->batch = DatumGetInt64(catalog_value(&call, 0, 1, &isnull));
-		batch->epoch = DatumGetInt32(catalog_value(&call, 0, 2, &isnull));
-		batch->relation = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
-		v = catalog_value(&call, 0, 4, &isnull);
+		batch->relation = DatumGetObjectId(catalog_value(&call, 0, 2, &isnull));
+		v = catalog_value(&call, 0, 3, &isnull);
 		batch->first_block = isnull ? InvalidBlockNumber : (BlockNumber) DatumGetInt64(v);
-		v = catalog_value(&call, 0, 5, &isnull);
+		v = catalog_value(&call, 0, 4, &isnull);
 		batch->last_block = isnull ? InvalidBlockNumber : (BlockNumber) DatumGetInt64(v);
-		v = catalog_value(&call, 0, 6, &isnull);
+		v = catalog_value(&call, 0, 5, &isnull);
 		old = MemoryContextSwitchTo(call.outer);
 		batch->detail = isnull ? NULL : TextDatumGetCString(v);
-		batch->started_at = GetCurrentTimestamp();
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);

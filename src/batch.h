@@ -25,12 +25,10 @@
 typedef struct Batch
 {
 	int64 batch; /* number within the migration */
-	int32 epoch;
 	Oid relation;
 	BlockNumber first_block; /* inclusive */
 	BlockNumber last_block;	 /* inclusive */
 	char *detail;			 /* what an index batch is to build: its own words */
-	TimestampTz started_at;
 } Batch;
 
 /* Take this process's lease, or give it back. */

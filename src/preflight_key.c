@@ -540,7 +540,6 @@ tell_failure(Look *look)
 	MemoryContextSwitchTo(look->memory);
 	error = CopyErrorData();
 	FlushErrorState();
-	look->found->failed = true;
 	tell(look->found, look->memory, "error",
 		 psprintf("migration %s", quote_identifier(look->m->name)),
 		 psprintf("can not make the target's rows: %s (%s)", error->message,
