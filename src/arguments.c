@@ -13,9 +13,10 @@
 #include "utils/builtins.h"
 
 #include "arguments.h"
+#include "sqlgen.h"
 
-static void
-require(FunctionCallInfo fcinfo, int n, const char *name)
+void
+argument_require(FunctionCallInfo fcinfo, int n, const char *name)
 {
 	if (PG_ARGISNULL(n))
 		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -25,14 +26,14 @@ require(FunctionCallInfo fcinfo, int n, const char *name)
 char *
 argument_text(FunctionCallInfo fcinfo, int n, const char *name)
 {
-	require(fcinfo, n, name);
+	argument_require(fcinfo, n, name);
 	return text_to_cstring(PG_GETARG_TEXT_PP(n));
 }
 
 bool
 argument_bool(FunctionCallInfo fcinfo, int n, const char *name)
 {
-	require(fcinfo, n, name);
+	argument_require(fcinfo, n, name);
 	return PG_GETARG_BOOL(n);
 }
 
@@ -41,12 +42,24 @@ argument_options(FunctionCallInfo fcinfo, int n)
 {
 	Jsonb *options;
 
-	require(fcinfo, n, "options");
+	argument_require(fcinfo, n, "options");
 	options = PG_GETARG_JSONB_P(n);
 	if (!JB_ROOT_IS_OBJECT(options))
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						errmsg("parameter \"%s\" must be a JSON object", "options")));
 	return options;
+}
+
+const char *
+argument_on_null_key(Jsonb *options)
+{
+	char *given = json_field(options, "on_null_key");
+
+	if (given != NULL && strcmp(given, "error") != 0 && strcmp(given, "skip") != 0)
+		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						errmsg("option \"on_null_key\" can't be \"%s\"", given),
+						errhint("The values are \"error\" and \"skip\".")));
+	return given != NULL ? given : "error";
 }
 
 void

@@ -21,6 +21,7 @@
 
 #include "batch.h"
 #include "catalog_spi.h"
+#include "run.h"
 
 /* fourth field of the lock tag; PostgreSQL's own advisory locks use 1 and 2 */
 #define LOCK_CLASS_LEASE 0x4D31
@@ -152,7 +153,7 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 			" FROM (SELECT batch FROM migrate_ext.batch WHERE migration = $1 AND batch = $2"
 			" AND state <> 'done' AND COALESCE(lease, 0) = $3 FOR UPDATE SKIP LOCKED) l"
 			" WHERE b.migration = $1 AND b.batch = l.batch"
-			" RETURNING b.batch, b.epoch, b.relation::oid, b.first_block, b.last_block, b.detail",
+			" RETURNING b.batch, b.relation::oid, b.first_block, b.last_block, b.detail",
 			5, types, values, NULL) > 0)
 	{
 		MemoryContext old;
@@ -160,16 +161,14 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 
 		batch = MemoryContextAllocZero(call.outer, sizeof(Batch));
 		batch->batch = DatumGetInt64(catalog_value(&call, 0, 1, &isnull));
-		batch->epoch = DatumGetInt32(catalog_value(&call, 0, 2, &isnull));
-		batch->relation = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
-		v = catalog_value(&call, 0, 4, &isnull);
+		batch->relation = DatumGetObjectId(catalog_value(&call, 0, 2, &isnull));
+		v = catalog_value(&call, 0, 3, &isnull);
 		batch->first_block = isnull ? InvalidBlockNumber : (BlockNumber) DatumGetInt64(v);
-		v = catalog_value(&call, 0, 5, &isnull);
+		v = catalog_value(&call, 0, 4, &isnull);
 		batch->last_block = isnull ? InvalidBlockNumber : (BlockNumber) DatumGetInt64(v);
-		v = catalog_value(&call, 0, 6, &isnull);
+		v = catalog_value(&call, 0, 5, &isnull);
 		old = MemoryContextSwitchTo(call.outer);
 		batch->detail = isnull ? NULL : TextDatumGetCString(v);
-		batch->started_at = GetCurrentTimestamp();
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
@@ -287,38 +286,47 @@ batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped)
 		5, types, values, NULL);
 }
 
-void
-batch_give_back(Run *run, Batch *batch)
+/* The body of an attempt. */
+static void
+give_back(Run *run, void *arg)
 {
+	Batch *batch = arg;
 	Oid types[] = {INT8OID, INT8OID, INT8OID};
-	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
+	Datum values[] = {Int64GetDatum(run->migration_id), Int64GetDatum(batch->batch),
 					  Int64GetDatum(run->lease)};
 
-	(void) catalog_exec("UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
-						" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
-						3, types, values, NULL);
+	if (run->m != NULL)
+		(void) catalog_exec(
+			"UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
+			" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
+			3, types, values, NULL);
 }
 
 void
-batch_record(Run *run, const char *kind, BlockNumber first, BlockNumber last, int64 rows,
-			 int64 skipped, double took_ms)
+batch_give_back(Run *run, Batch *batch)
 {
-	Oid types[] = {INT8OID, TEXTOID, INT4OID, OIDOID,	 INT8OID,
-				   INT8OID, INT8OID, INT8OID, FLOAT8OID, INT4OID};
-	Datum values[] = {Int64GetDatum(run->m->id),	CStringGetTextDatum(kind),
+	ErrorData *error = NULL;
+
+	(void) run_attempt(run, give_back, batch, &error);
+}
+
+void
+batch_record(Run *run, BlockNumber first, BlockNumber last, int64 rows)
+{
+	Oid types[] = {INT8OID, TEXTOID, INT4OID, OIDOID, INT8OID, INT8OID, INT8OID, INT4OID};
+	Datum values[] = {Int64GetDatum(run->m->id),	CStringGetTextDatum(BATCH_KEY),
 					  Int32GetDatum(run->m->epoch), ObjectIdGetDatum(run->m->source),
 					  Int64GetDatum((int64) first), Int64GetDatum((int64) last),
-					  Int64GetDatum(rows),			Int64GetDatum(skipped),
-					  Float8GetDatum(took_ms),		Int32GetDatum(MyProcPid)};
+					  Int64GetDatum(rows),			Int32GetDatum(MyProcPid)};
 
 	(void) catalog_exec(
 		"WITH w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
 		" WHERE migration = $1 RETURNING next_batch - 1 AS batch)"
 		" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block,"
 		" last_block, rows, skipped, took_ms, pid, state, attempts, started_at)"
-		" SELECT $1, w.batch, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'done', 1,"
-		" pg_catalog.clock_timestamp() - $9 * INTERVAL '1 millisecond' FROM w",
-		10, types, values, NULL);
+		" SELECT $1, w.batch, $2, $3, $4, $5, $6, $7, 0, 0, $8, 'done', 1,"
+		" pg_catalog.clock_timestamp() FROM w",
+		8, types, values, NULL);
 }
 
 /* ---- counting ---- */

@@ -25,12 +25,10 @@
 typedef struct Batch
 {
 	int64 batch; /* number within the migration */
-	int32 epoch;
 	Oid relation;
 	BlockNumber first_block; /* inclusive */
 	BlockNumber last_block;	 /* inclusive */
 	char *detail;			 /* what an index batch is to build: its own words */
-	TimestampTz started_at;
 } Batch;
 
 /* Take this process's lease, or give it back. */
@@ -61,12 +59,14 @@ extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
 /* False: the batch is no longer ours, do nothing. */
 extern bool batch_begin(Run *run, Batch *batch);
 extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped);
-/* Give a batch back after an error, in a transaction of its own. */
+/*
+ * Give a batch back, in a transaction of its own.  Should that fail, the error which
+ * led here is the one to tell: only a cancel is raised.
+ */
 extern void batch_give_back(Run *run, Batch *batch);
 
-/* Record work that was done without a claim, as a batch that is done. */
-extern void batch_record(Run *run, const char *kind, BlockNumber first, BlockNumber last,
-						 int64 rows, int64 skipped, double took_ms);
+/* Record rows that a later pass has filled, without a claim, as a BATCH_KEY that is done. */
+extern void batch_record(Run *run, BlockNumber first, BlockNumber last, int64 rows);
 
 /* Not finished yet (of this epoch), blocks not given away yet included. */
 extern int64 batch_open_count(Migration *m, const char *kind);

@@ -68,8 +68,8 @@ extern char *columns_select_list(Migration *m, Direction direction, bool with_na
 extern char *columns_select_list_without(Migration *m, Direction direction, bool with_names,
 										 const Bitmapset *without);
 
-/* What follows "FROM source s" in a statement with that list, direction forward. */
-extern char *columns_joins(Migration *m);
+/* What follows "FROM source s" in a statement with that list, direction forward: its map's joins. */
+extern char *columns_joins(const ColumnMap *map);
 
 /*
  * columns_derived.c: make attribute i of the map, which is mapped already, be

@@ -195,9 +195,8 @@ columns_derive(ColumnMap *map, int i, Relation from, Relation to, const char *va
 }
 
 char *
-columns_joins(Migration *m)
+columns_joins(const ColumnMap *map)
 {
-	ColumnMap *map = columns_build(m, DIRECTION_FORWARD);
 	StringInfoData joins;
 
 	initStringInfo(&joins);

@@ -20,7 +20,7 @@
 #include "run.h"
 #include "settings.h"
 #include "stages.h"
-#include "throttle.h"
+#include "throttle_probe.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_install_sync);

@@ -159,7 +159,7 @@ key_columns_of(Migration *m, Sides *sides)
 	appendStringInfoString(&none, "false");
 	sides->skip = columns_skip_null_key(m);
 	/* backward they are needed only to tell rows that were left out */
-	sides->joins = sides->front == m->source || (sides->skip && today) ? columns_joins(m) : "";
+	sides->joins = sides->front == m->source || (sides->skip && today) ? columns_joins(map) : "";
 	for (int j = 0; j < map->natts; j++)
 	{
 		if (map->derived[j] == NULL)

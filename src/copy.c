@@ -50,6 +50,7 @@
 #include "copy_receiver.h"
 #include "debug_point.h"
 #include "errors.h"
+#include "failed_rows.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "run.h"
@@ -183,15 +184,6 @@ copy_step(Run *run)
 	return result;
 }
 
-static void
-give_back(Run *run, void *arg)
-{
-	CopyJob *job = arg;
-
-	if (run->m != NULL)
-		batch_give_back(run, job->batch);
-}
-
 /* How many blocks to claim, and what for. */
 static BlockNumber
 pace_blocks(CopyJob *job, Migration *m)
@@ -256,7 +248,6 @@ copy_work(Run *run)
 {
 	CopyJob job = {0};
 	ErrorData *error = NULL;
-	ErrorData *second = NULL;
 	bool copied;
 
 	run_begin(run);
@@ -267,15 +258,14 @@ copy_work(Run *run)
 		return STEP_WAIT;
 
 	copied = run_attempt(run, copy_batch, &job, &error);
-	if (!copied && copy_is_data_error(error->sqlerrcode))
+	if (!copied && failed_rows_is_data_error(error->sqlerrcode))
 	{
 		job.careful = true;
 		copied = run_attempt(run, copy_batch, &job, &error);
 	}
 	if (!copied)
 	{
-		/* should this fail too, the first error is the one to tell */
-		(void) run_attempt(run, give_back, &job, &second);
+		batch_give_back(run, job.batch);
 		ReThrowError(error);
 	}
 	if (job.ours)

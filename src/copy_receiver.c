@@ -16,6 +16,7 @@
 #include "errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
+#include "failed_rows.h"
 #include "miscadmin.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -120,17 +121,6 @@ log_identity(CopyReceiver *receiver)
 	receiver->logged++;
 }
 
-/* See copy_receiver.h. */
-bool
-copy_is_data_error(int sqlerrcode)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return category == ERRCODE_DATA_EXCEPTION ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
-		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
-}
-
 /*
  * The row in the target's format; false if an expression fails on its values.
  * The subtransaction writes nothing and opens nothing that is to stay.
@@ -161,7 +151,7 @@ convert_carefully(CopyReceiver *receiver)
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
 
-	if (error != NULL && !copy_is_data_error(error->sqlerrcode))
+	if (error != NULL && !failed_rows_is_data_error(error->sqlerrcode))
 		ReThrowError(error);
 	return error == NULL;
 }
@@ -331,7 +321,7 @@ receiver_init_derived(CopyReceiver *receiver, Migration *m, const Batch *batch, 
 		if (map->derived[i] != NULL)
 			receiver->derived = lappend_int(receiver->derived, i);
 	}
-	receiver->joins = columns_joins(m);
+	receiver->joins = columns_joins(map);
 	receiver->first_column = 2;
 	receiver->first_block = batch->first_block;
 	receiver->seen = palloc0(blocks * MaxHeapTuplesPerPage / 8 + 1);

@@ -70,10 +70,4 @@ extern int64 copy_receiver_read(CopyReceiver *receiver, const Batch *batch, Rela
 /* Write what the writer still holds: the snapshot is still needed for that. */
 extern void copy_receiver_finish(CopyReceiver *receiver);
 
-/*
- * Is this the fault of a row's values?  Conversions, constraints, and what an
- * owner's function may raise.
- */
-extern bool copy_is_data_error(int sqlerrcode);
-
 #endif

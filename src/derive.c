@@ -374,8 +374,9 @@ derive_run_pinned(DerivePlan *plan, Datum *values, const bool *isnull, bool *res
 	return result;
 }
 
-Datum
-derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
+/* The value for any row, settings pinned here. */
+static Datum
+run_plan(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull)
 {
 	int nestlevel;
 	Datum result;
@@ -455,7 +456,7 @@ migrate_ext_derive_key(PG_FUNCTION_ARGS)
 		plan = derive_plan(text_to_cstring(PG_GETARG_TEXT_PP(1)), nargs, types);
 		fcinfo->flinfo->fn_extra = plan;
 	}
-	result = derive_run(plan, values, isnull, &result_isnull);
+	result = run_plan(plan, values, isnull, &result_isnull);
 	if (result_isnull)
 		PG_RETURN_NULL();
 	return result;

@@ -51,13 +51,10 @@ extern DerivePlan *derive_plan(const char *statement, int nargs, const Oid *type
 
 /*
  * Run it for one row, with the latest snapshot and with what this transaction
- * has written so far.  The result is in CurrentMemoryContext.  The caller is
- * the owner, restricted; settings are pinned here.  21000 if a scalar subquery
- * has more than one row.
+ * has written so far.  The result is in CurrentMemoryContext.  Within a
+ * UserSwitch: the caller is the owner, restricted, and settings are pinned.
+ * 21000 if a scalar subquery has more than one row.
  */
-extern Datum derive_run(DerivePlan *plan, Datum *values, const bool *isnull, bool *result_isnull);
-
-/* The same within a UserSwitch, which has pinned the settings. */
 extern Datum derive_run_pinned(DerivePlan *plan, Datum *values, const bool *isnull,
 							   bool *result_isnull);
 

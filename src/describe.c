@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "arguments.h"
 #include "catalog_spi.h"
 #include "compat.h"
 #include "describe.h"
@@ -93,21 +94,13 @@ check_described(Oid relid)
 						errdetail_relkind_not_supported(relkind)));
 }
 
-static void
-require(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", name)));
-}
-
 /* describe(relation): for its owner, 42501 */
 Datum
 migrate_ext_describe(PG_FUNCTION_ARGS)
 {
 	Oid relid;
 
-	require(fcinfo, 0, "relation");
+	argument_require(fcinfo, 0, "relation");
 	relid = PG_GETARG_OID(0);
 	check_described(relid);
 	PG_RETURN_JSONB_P(describe_relation(relid));
@@ -127,8 +120,8 @@ migrate_ext_catalog_difference(PG_FUNCTION_ARGS)
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
 	ListCell *cell;
 
-	require(fcinfo, 0, "a");
-	require(fcinfo, 1, "b");
+	argument_require(fcinfo, 0, "a");
+	argument_require(fcinfo, 1, "b");
 	InitMaterializedSRF(fcinfo, 0);
 	foreach (cell, describe_differences(PG_GETARG_JSONB_P(0), PG_GETARG_JSONB_P(1)))
 	{

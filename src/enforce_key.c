@@ -96,6 +96,20 @@ limit_locks(Oid relid)
 	limit_lock_waits(m != NULL ? m : &none);
 }
 
+/* The column's number; 42703 if there is none. */
+static AttrNumber
+find_column(const Enforcement *e)
+{
+	AttrNumber attnum = get_attnum(e->relid, e->column);
+
+	if (attnum <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
+				 errhint("The name is that of the column as it is stored, without quotes.")));
+	return attnum;
+}
+
 static void
 lock_table(Enforcement *e, LOCKMODE lockmode)
 {
@@ -104,11 +118,7 @@ lock_table(Enforcement *e, LOCKMODE lockmode)
 	if (get_rel_name(e->relid) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("table \"%s\" has been dropped meanwhile", e->table)));
-	if (get_attnum(e->relid, e->column) <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
-				 errhint("The name is that of the column as it is stored, without quotes.")));
+	(void) find_column(e);
 }
 
 /* One statement on the table with its owner's rights. */
@@ -392,12 +402,8 @@ enforce(Enforcement *e)
 static void
 check_request(Enforcement *e)
 {
-	Relation rel = try_relation_open(e->relid, AccessShareLock);
-	AttrNumber attnum;
+	Relation rel = relinfo_open(e->relid);
 
-	if (rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", e->relid)));
 	e->table = pstrdup(RelationGetRelationName(rel));
 	if (rel->rd_rel->relkind != RELKIND_RELATION &&
 		rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
@@ -406,13 +412,7 @@ check_request(Enforcement *e)
 				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
 	if (!object_ownercheck(RelationRelationId, e->relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_TABLE, e->table);
-	attnum = get_attnum(e->relid, e->column);
-	if (attnum <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of table \"%s\" does not exist", e->column, e->table),
-				 errhint("The name is that of the column as it is stored, without quotes.")));
-	if (type_is_rowtype(get_atttype(e->relid, attnum)))
+	if (type_is_rowtype(get_atttype(e->relid, find_column(e))))
 		ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						errmsg("column \"%s\" of table \"%s\" is of a composite type", e->column,
 							   e->table),
@@ -427,9 +427,7 @@ migrate_ext_enforce_key(PG_FUNCTION_ARGS)
 	Enforcement e = {.relid = InvalidOid};
 	MemoryContext context;
 
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	e.relid = PG_GETARG_OID(0);
 	e.column = argument_text(fcinfo, 1, "column_name");
 	argument_require_nonatomic(fcinfo, "migrate_ext.enforce_key()");

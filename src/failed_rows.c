@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * failed_rows.c
- *	  Rows that could not be carried over, tried once more.
+ *	  Rows that could not be carried over; see failed_rows.h.
  *
  * A failed row is remembered by its identity alone, as JSON.  It becomes an
  * entry of the change log again, whose hint of place is NULL: no partition key
@@ -27,6 +27,16 @@
 #include "failed_rows.h"
 #include "run.h"
 #include "sqlgen.h"
+
+bool
+failed_rows_is_data_error(int sqlerrcode)
+{
+	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
+
+	return category == ERRCODE_DATA_EXCEPTION ||
+		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
+		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
+}
 
 /* "a pg_catalog.int8, b app.kind": the identity's columns with their types */
 static char *

@@ -1,7 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * failed_rows.h
- *	  Rows that could not be carried over, tried once more.
+ *	  Rows that could not be carried over: which errors are theirs, and how they
+ *	  are tried once more.
  *
  *-------------------------------------------------------------------------
  */
@@ -17,5 +18,11 @@
  * Locks the log (RowExclusiveLock).  Caller: superuser.
  */
 extern int64 failed_rows_relog(Migration *m);
+
+/*
+ * Is this the fault of a row's values?  Conversions, constraints, and what an
+ * owner's function may raise.
+ */
+extern bool failed_rows_is_data_error(int sqlerrcode);
 
 #endif

@@ -178,20 +178,12 @@ index_batch(Run *run, void *arg)
 	error_context_stack = callback.previous;
 }
 
-static void
-give_back(Run *run, void *arg)
-{
-	if (run->m != NULL)
-		batch_give_back(run, arg);
-}
-
 /* Build one index.  An error gives the batch back and goes on to the caller. */
 StepResult
 index_work(Run *run)
 {
 	Batch *batch = NULL;
 	ErrorData *error = NULL;
-	ErrorData *second = NULL;
 
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_INDEXING && !run->m->paused)
@@ -202,7 +194,7 @@ index_work(Run *run)
 
 	if (!run_attempt(run, index_batch, batch, &error))
 	{
-		(void) run_attempt(run, give_back, batch, &second);
+		batch_give_back(run, batch);
 		ReThrowError(error);
 	}
 	return STEP_MORE;

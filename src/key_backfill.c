@@ -53,7 +53,7 @@
 #define LEFT_FIRST_MS 100
 #define LEFT_LONGEST_MS 2000
 
-/* A range of a verification. */
+/* A range of a verification, at most. */
 #define VERIFY_BLOCKS 1024
 
 /* How often a paused verification looks whether it may go on. */
@@ -105,7 +105,7 @@ record_blocks(Migration *m)
 }
 
 static void
-begin_body(Run *run, void *arg)
+begin(Run *run)
 {
 	Migration *m = run->m;
 
@@ -120,7 +120,7 @@ StepResult
 key_begin_step(Run *run)
 {
 	run_begin(run);
-	begin_body(run, NULL);
+	begin(run);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -150,7 +150,7 @@ key_indexing_step(Run *run)
 }
 
 static void
-restart_body(Run *run, void *arg)
+restart(Run *run)
 {
 	Migration *m = run->m;
 
@@ -169,7 +169,7 @@ StepResult
 key_restart_step(Run *run)
 {
 	run_begin(run);
-	restart_body(run, NULL);
+	restart(run);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -205,13 +205,6 @@ key_copy_step(Run *run)
 	return result;
 }
 
-static void
-give_back(Run *run, void *arg)
-{
-	if (run->m != NULL)
-		batch_give_back(run, arg);
-}
-
 /*
  * After an error the batch is somebody else's to try, or ours later.  (A cancel or
  * shutdown ends the process's lease, which frees the batch as well.)
@@ -220,7 +213,6 @@ static void
 fill_or_give_back(Run *run, KeyJob *job)
 {
 	ErrorData *volatile error = NULL;
-	ErrorData *second = NULL;
 
 	PG_TRY();
 	{
@@ -237,7 +229,7 @@ fill_or_give_back(Run *run, KeyJob *job)
 	if (error == NULL)
 		return;
 	if (error->sqlerrcode != ERRCODE_QUERY_CANCELED)
-		(void) run_attempt(run, give_back, job->batch, &second);
+		batch_give_back(run, job->batch);
 	ReThrowError(error);
 }
 
@@ -307,6 +299,19 @@ pass_begin(Run *run)
 	run_commit(run);
 }
 
+/* How many blocks the next piece of it should have. */
+static BlockNumber
+pass_blocks(Run *run)
+{
+	BlockNumber blocks = key_fill_blocks(run->migration_id);
+
+	run_begin(run);
+	if (run->m != NULL)
+		blocks = throttle_blocks(run->m, blocks);
+	run_commit(run);
+	return blocks;
+}
+
 static void
 remember_left(KeyRange range)
 {
@@ -317,13 +322,13 @@ remember_left(KeyRange range)
 }
 
 static void
-record_job(Run *run, void *arg)
+record_job(Run *run, const KeyJob *job)
 {
-	KeyJob *job = arg;
-
+	run_begin(run);
 	if (run->m != NULL)
-		batch_record(run, BATCH_KEY, (BlockNumber) (job->range.first / KEY_PLACES),
-					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled, 0, 0);
+		batch_record(run, (BlockNumber) (job->range.first / KEY_PLACES),
+					 (BlockNumber) ((job->range.end - 1) / KEY_PLACES), job->counts.filled);
+	run_commit(run);
 }
 
 /* Fill a range of the pass; false: it must be done again. */
@@ -331,15 +336,14 @@ static bool
 pass_fill(Run *run, KeyRange range)
 {
 	KeyJob job = {.range = range, .state = pass.state, .relfilenode = pass.relfilenode};
-	ErrorData *error = NULL;
 
 	key_fill(run, &job);
 	if (job.rewritten)
 		pass.begun = false;
 	if (job.stopped || job.rewritten)
 		return false;
-	if (job.counts.filled > 0 && !run_attempt(run, record_job, &job, &error))
-		ReThrowError(error);
+	if (job.counts.filled > 0)
+		record_job(run, &job);
 	if (job.counts.left > 0)
 		remember_left(range);
 	key_counts_add(&pass.counts, &job.counts);
@@ -368,15 +372,18 @@ try_left(Run *run)
 }
 
 static void
-tell_left(Run *run, void *arg)
+tell_left(Run *run)
 {
 	char *message = psprintf("rows that other transactions have locked, in %d range%s of blocks",
 							 pass.nranges, pass.nranges == 1 ? "" : "s");
 
-	if (run->m == NULL || (run->m->last_error && strcmp(run->m->last_error, message) == 0))
-		return;
-	catalog_save_error(run->m, message);
-	event_add(run->m, "waiting", NULL, "waiting for %s", message);
+	run_begin(run);
+	if (run->m != NULL && (run->m->last_error == NULL || strcmp(run->m->last_error, message) != 0))
+	{
+		catalog_save_error(run->m, message);
+		event_add(run->m, "waiting", NULL, "waiting for %s", message);
+	}
+	run_commit(run);
 }
 
 /*
@@ -386,13 +393,12 @@ tell_left(Run *run, void *arg)
 static StepResult
 pass_step(Run *run, KeyCounts *counts)
 {
-	ErrorData *error = NULL;
-
 	if (!pass.begun)
 		pass_begin(run);
 	else if (pass.next < pass.end)
 	{
-		BlockNumber end = pass.next + Min(key_fill_blocks(run->migration_id), pass.end - pass.next);
+		BlockNumber blocks = pass_blocks(run);
+		BlockNumber end = pass.next + Min(blocks, pass.end - pass.next);
 
 		run_report(run, "filling blocks %u to %u of %u again", pass.next, end - 1, pass.end);
 		if (pass_fill(run, key_blocks(pass.next, end)))
@@ -405,8 +411,8 @@ pass_step(Run *run, KeyCounts *counts)
 	}
 	else if (pass.nranges > 0)
 	{
-		if (pass.tries > 2 && !run_attempt(run, tell_left, NULL, &error))
-			ReThrowError(error);
+		if (pass.tries > 2)
+			tell_left(run);
 		return try_left(run);
 	}
 	else
@@ -435,9 +441,8 @@ record_counts(const Migration *m, const KeyCounts *counts)
 }
 
 static void
-golive_body(Run *run, void *arg)
+go_live(Run *run, const KeyCounts *counts)
 {
-	const KeyCounts *counts = arg;
 	Migration *m = run->m;
 
 	if (m == NULL || m->state != STATE_CATCHING_UP)
@@ -467,7 +472,7 @@ key_catch_up_step(Run *run)
 	if (counts.filled > 0 && pass.passes < MAX_PASSES)
 		return STEP_MORE;
 	run_begin(run);
-	golive_body(run, &counts);
+	go_live(run, &counts);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -477,10 +482,10 @@ key_catch_up_step(Run *run)
  * ------------------------------------------------------------------------
  */
 
+/* counts: what the last pass found, or NULL if there was none. */
 static void
-finish_body(Run *run, void *arg)
+finish(Run *run, const KeyCounts *counts)
 {
-	const KeyCounts *counts = arg;
 	Migration *m = catalog_load(run->migration_id, true);
 	SwapRequest *request;
 	int64 failed;
@@ -536,13 +541,13 @@ key_finish_step(Run *run)
 	if (verify && pass_step(run, &counts) != STEP_DONE)
 		return STEP_MORE;
 	run_begin(run);
-	finish_body(run, verify ? &counts : NULL);
+	finish(run, verify ? &counts : NULL);
 	run_commit(run);
 	return STEP_DONE;
 }
 
 static void
-cancel_body(Run *run, void *arg)
+cancel(Run *run)
 {
 	Migration *m = catalog_load(run->migration_id, true);
 
@@ -557,7 +562,7 @@ StepResult
 key_cancel_step(Run *run)
 {
 	run_begin(run);
-	cancel_body(run, NULL);
+	cancel(run);
 	run_commit(run);
 	return STEP_DONE;
 }
@@ -567,27 +572,30 @@ key_cancel_step(Run *run)
  * ------------------------------------------------------------------------
  */
 
-/* How far there is to go; waits while the migration is paused. */
-static BlockNumber
-blocks_to_verify(Run *run)
+/*
+ * How far the next range goes, which is empty when there are no blocks left; false
+ * while the migration is paused.
+ */
+static bool
+range_to_verify(Run *run, BlockNumber next, BlockNumber *end)
 {
-	for (;;)
-	{
-		BlockNumber blocks = 0;
-		bool paused;
+	bool paused;
 
-		run_begin(run);
-		paused = run->m != NULL && run->m->paused;
-		if (run->m != NULL && !paused)
-		{
-			key_guard(run, AccessShareLock);
-			blocks = relinfo_blocks(run->m->source);
-		}
-		run_commit(run);
-		if (!paused)
-			return blocks;
-		run_sleep(run, PAUSED_POLL_MS);
+	*end = next;
+	run_begin(run);
+	paused = run->m != NULL && run->m->paused;
+	if (run->m != NULL && !paused)
+	{
+		BlockNumber wanted = throttle_blocks(run->m, VERIFY_BLOCKS);
+		BlockNumber blocks;
+
+		key_guard(run, AccessShareLock);
+		blocks = relinfo_blocks(run->m->source);
+		if (next < blocks)
+			*end = next + Min(wanted, blocks - next);
 	}
+	run_commit(run);
+	return !paused;
 }
 
 bool
@@ -596,17 +604,21 @@ key_verify(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 	KeyCounts found = {0};
 	BlockNumber next = 0;
 	BlockNumber end;
+	bool more = true;
 	bool complete = true;
 
-	while (complete && next < (end = blocks_to_verify(run)))
+	while (complete && more)
 	{
-		if (throttle_may_go(run))
+		if (!range_to_verify(run, next, &end))
+			run_sleep(run, PAUSED_POLL_MS);
+		else if (next == end)
+			more = false;
+		else if (throttle_may_go(run))
 		{
-			end = next + Min(VERIFY_BLOCKS, end - next);
 			key_count(run, key_blocks(next, end), &found);
 			next = end;
 		}
-		complete = deadline == 0 || GetCurrentTimestamp() < deadline;
+		complete = !more || deadline == 0 || GetCurrentTimestamp() < deadline;
 		MemoryContextReset(run->scratch);
 	}
 	counts->checked = found.rows;

@@ -38,6 +38,7 @@
 #include "debug_point.h"
 #include "errors.h"
 #include "executor/spi.h"
+#include "failed_rows.h"
 #include "key_fill.h"
 #include "key_sql.h"
 #include "miscadmin.h"
@@ -91,7 +92,6 @@ typedef struct Piece
 	ErrorData *error; /* what the row in it failed with */
 
 	/* what came of it */
-	bool done;
 	int64 split; /* too many rows: cut it into so many pieces */
 	int64 kept;	 /* locked by us, and not updated all the same */
 	KeyCounts counts;
@@ -365,15 +365,15 @@ fill_piece(Run *run, void *arg)
 		INSTR_TIME_SUBTRACT(took, start);
 		piece->took_ms = INSTR_TIME_GET_MILLISEC(took);
 		pace_learn_rows(piece);
-		throttle_note(run->m, piece->counts.rows, blocks_of(piece->range));
 	}
 	if (!job->rewritten && piece->split == 0)
 	{
+		/* what is cut counts by its parts */
+		throttle_note(run->m, piece->counts.rows, blocks_of(piece->range));
 		/* somebody else's by now: he will find nothing to fill */
 		if (piece->whole && job->batch != NULL && batch_begin(run, job->batch))
 			batch_finish(run, job->batch, piece->counts.filled, piece->counts.left,
 						 piece->counts.skipped);
-		piece->done = true;
 		ME_DEBUG_POINT("key_before_commit");
 	}
 	error_context_stack = callback.previous;
@@ -422,12 +422,10 @@ is_data_error(int sqlerrcode)
 {
 	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
-	return category == ERRCODE_DATA_EXCEPTION ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
-		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION ||
+	return failed_rows_is_data_error(sqlerrcode) ||
 		   category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION ||
 		   category == ERRCODE_TRIGGERED_ACTION_EXCEPTION ||
-		   category == ERRCODE_WITH_CHECK_OPTION_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
+		   category == ERRCODE_WITH_CHECK_OPTION_VIOLATION;
 }
 
 /*
@@ -515,7 +513,7 @@ fill_range(Run *run, KeyJob *job, KeyRange range, bool again)
 	ok = attempt(run, fill_piece, &piece);
 	if (job->stopped || job->rewritten)
 		return;
-	if (piece.done && piece.whole)
+	if (ok && piece.whole && piece.split == 0)
 		job->finished = true;
 	if (!ok && alone)
 		fail_row(run, &piece);
@@ -543,11 +541,7 @@ finish_batch(Run *run, void *arg)
 {
 	KeyJob *job = arg;
 
-	if (run->m == NULL || run->m->state != job->state)
-		return;
-	if (job->stopped || job->rewritten)
-		batch_give_back(run, job->batch);
-	else if (batch_begin(run, job->batch))
+	if (run->m != NULL && run->m->state == job->state && batch_begin(run, job->batch))
 		batch_finish(run, job->batch, job->counts.filled, job->counts.left, job->counts.skipped);
 }
 
@@ -560,7 +554,9 @@ key_fill(Run *run, KeyJob *job)
 	pace_begin(run->migration_id);
 	if (job->range.first < job->range.end)
 		fill_range(run, job, job->range, false);
-	if (job->batch != NULL && !job->finished && !run_attempt(run, finish_batch, job, &error))
+	if (job->batch != NULL && (job->stopped || job->rewritten))
+		batch_give_back(run, job->batch);
+	else if (job->batch != NULL && !job->finished && !run_attempt(run, finish_batch, job, &error))
 		ReThrowError(error);
 	if (job->target_ms > 0)
 		pace_learn_blocks(job, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));

@@ -57,7 +57,6 @@ check_options(FillRequest *request)
 	JsonbIterator *iterator = JsonbIteratorInit(&request->options->root);
 	JsonbIteratorToken token;
 	JsonbValue value;
-	char *given;
 
 	while ((token = JsonbIteratorNext(&iterator, &value, true)) != WJB_DONE)
 	{
@@ -76,12 +75,7 @@ check_options(FillRequest *request)
 			ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 							errmsg("option \"%s\" must be a string", name)));
 	}
-	given = json_field(request->options, "on_null_key");
-	request->on_null_key = given != NULL ? given : "error";
-	if (strcmp(request->on_null_key, "error") != 0 && strcmp(request->on_null_key, "skip") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("option \"on_null_key\" can't be \"%s\"", given),
-						errhint("The values are \"error\" and \"skip\".")));
+	request->on_null_key = argument_on_null_key(request->options);
 }
 
 /* The column, and how its value is derived: 42703, 55000. */
@@ -193,19 +187,14 @@ migrate_ext_backfill_key(PG_FUNCTION_ARGS)
 	char *name;
 
 	argument_require_writable("migrate_ext.backfill_key()");
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	request.source = PG_GETARG_OID(0);
 	request.column = argument_text(fcinfo, 1, "column_name");
 	request.options = argument_options(fcinfo, 2);
 	check_options(&request);
 
 	LockDatabaseObject(RelationRelationId, request.source, 0, ExclusiveLock);
-	request.rel = try_relation_open(request.source, AccessShareLock);
-	if (request.rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request.source)));
+	request.rel = relinfo_open(request.source);
 	request.table = pstrdup(RelationGetRelationName(request.rel));
 	relinfo_check_fillable(request.source);
 	read_key(&request);

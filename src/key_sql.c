@@ -27,7 +27,7 @@
 #include "utils/rel.h"
 
 static void
-refuse(const Migration *m, const char *problem, const char *hint)
+refuse(const char *problem, const char *hint)
 {
 	ereport(ERROR, (errcode(ERRCODE_MIGRATION_TAMPERED), errmsg("%s", problem),
 					errhint("%s or call migrate_ext.cancel: rows that are filled stay so.", hint)));
@@ -53,32 +53,28 @@ key_guard(Run *run, LOCKMODE lockmode)
 				 errhint("Call migrate_ext.cancel to end the migration.")));
 	attnum = get_attnum(m->source, column);
 	if (attnum <= 0)
-		refuse(m,
-			   psprintf("column %s of table %s has been dropped or renamed",
+		refuse(psprintf("column %s of table %s has been dropped or renamed",
 						quote_identifier(column), table),
 			   "Bring it back and call migrate_ext.resume,");
 	key = sharding_key_of_column(m->source, attnum);
 	if (key == NULL || key->value == NULL ||
 		strcmp(key->value, json_field(m->definition, "value")) != 0)
-		refuse(m,
-			   psprintf("column %s of table %s is no sharding key with that value any more",
+		refuse(psprintf("column %s of table %s is no sharding key with that value any more",
 						quote_identifier(column), table),
 			   "Record it as before by migrate_ext.add_sharding_key and call migrate_ext.resume,");
 	other = catalog_of_table(m->source);
 	if (other != NULL && other->state == STATE_SWAPPED)
-		refuse(m,
-			   psprintf("table %s is the original of migration \"%s\" now, which is swapped", table,
+		refuse(psprintf("table %s is the original of migration \"%s\" now, which is swapped", table,
 						other->name),
 			   "Undo that and call migrate_ext.resume,");
 	named = get_relname_relid(m->table_name, get_namespace_oid(m->schema_name, true));
 	if (OidIsValid(named) && named != m->source)
-		refuse(m,
-			   psprintf("table %s is another one by now; the one to fill is %s", table,
+		refuse(psprintf("table %s is another one by now; the one to fill is %s", table,
 						sql_relation(m->source)),
 			   "Give it its name again and call migrate_ext.resume,");
 }
 
-/* "s.a, s.b" of these columns, or a constant where there are none */
+/* ", s.a, s.b" of these columns, or "" */
 static char *
 column_list(Relation rel, const Bitmapset *attnums)
 {

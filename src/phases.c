@@ -55,8 +55,7 @@ phase_saw(Run *run, const Migration *m)
 {
 	run->seen_key = migration_is_key(m);
 	run->seen_state = m->state;
-	run->seen_goal = m->goal;
-	run->seen_paused = m->paused;
+	run->seen_idle = migration_is_idle(m);
 }
 
 bool

@@ -94,7 +94,7 @@ plan_copy(MigrationPlan *plan)
 			 psprintf("INSERT INTO %s SELECT %s FROM ONLY %s s%s"
 					  " WHERE s.ctid >= $1 AND s.ctid < $2",
 					  sql_relation(m->target), columns_select_list(m, DIRECTION_FORWARD, false),
-					  source, columns_joins(m)),
+					  source, columns_joins(columns_build(m, DIRECTION_FORWARD))),
 			 lock,
 			 "equivalent: the rows of a range of blocks are written past the executor, a range a "
 			 "transaction, several at a time");

@@ -309,7 +309,7 @@ look_at_sample(Look *look)
 				   " FROM (SELECT %s FROM ONLY %s s TABLESAMPLE SYSTEM (%.6f) REPEATABLE (1)%s) q",
 				   condition, list, sql_relation(look->m->source),
 				   blocks > SAMPLE_BLOCKS ? 100.0 * SAMPLE_BLOCKS / blocks : 100.0,
-				   columns_joins(look->m));
+				   columns_joins(look->map));
 	if (!run_bounded(sql, lengthof(counts), counts, isnull, &cost))
 		tell(look->found, look->memory, "info", object,
 			 psprintf("was not tried on a sample of rows: the planner puts that at %.0f", cost),
@@ -540,7 +540,6 @@ tell_failure(Look *look)
 	MemoryContextSwitchTo(look->memory);
 	error = CopyErrorData();
 	FlushErrorState();
-	look->found->failed = true;
 	tell(look->found, look->memory, "error",
 		 psprintf("migration %s", quote_identifier(look->m->name)),
 		 psprintf("can not make the target's rows: %s (%s)", error->message,

@@ -20,7 +20,6 @@ typedef struct KeyLook
 {
 	List *rows;		/* of char *[PREFLIGHT_COLUMNS] */
 	char *greatest; /* JSON: greatest values by column, where an index tells */
-	bool failed;	/* the migration's expressions can't be evaluated */
 } KeyLook;
 
 /*

@@ -365,7 +365,7 @@ migrate_ext_preview(PG_FUNCTION_ARGS)
 	Relation rel;
 	UserSwitch save;
 
-	target_require_argument(fcinfo, 0, "source");
+	argument_require(fcinfo, 0, "source");
 	preview.input.key = argument_text(fcinfo, 1, "key");
 	if (by_hash && by_range)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -42,9 +42,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
-/* Like table_open, but 42P01 without internals if the relation is gone. */
-static Relation
-open_relation(Oid relid)
+/* See relinfo.h. */
+Relation
+relinfo_open(Oid relid)
 {
 	Relation rel = try_relation_open(relid, AccessShareLock);
 
@@ -97,7 +97,7 @@ identity_from_index(Relation rel, Oid indexid, Identity *identity)
 Identity *
 relinfo_identity(Oid relid, bool missing_ok)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Identity *identity = palloc0(sizeof(Identity));
 	Oid candidates[2];
 	int i;
@@ -228,7 +228,7 @@ check_not_used(Relation rel, bool fill)
 static void
 check_table(Oid relid, bool fill)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 
 	check_kind(rel);
 	if (!object_ownercheck(RelationRelationId, relid, GetUserId()))
@@ -266,7 +266,7 @@ relinfo_check_fillable(Oid relid)
 char *
 relinfo_shape(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	TupleDesc desc = RelationGetDescr(rel);
 	StringInfoData shape;
 	int i;
@@ -515,7 +515,7 @@ collect_leaves(Oid relid, List *leaves)
 	if (get_rel_relkind(relid) == RELKIND_RELATION)
 		return lappend_oid(leaves, relid);
 
-	rel = open_relation(relid);
+	rel = relinfo_open(relid);
 	if (rel->rd_rel->relkind == RELKIND_PARTITIONED_TABLE)
 	{
 		desc = partitions(rel);
@@ -536,7 +536,7 @@ relinfo_leaves(Oid target)
 BlockNumber
 relinfo_blocks(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	BlockNumber blocks = RelationGetNumberOfBlocks(rel);
 
 	table_close(rel, AccessShareLock);
@@ -546,7 +546,7 @@ relinfo_blocks(Oid relid)
 Oid
 relinfo_relfilenode(Oid relid)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Oid node = rel->rd_rel->relfilenode;
 
 	table_close(rel, AccessShareLock);
@@ -608,7 +608,7 @@ relinfo_trigger_state(Oid relid, const char *name)
 int64
 relinfo_rows(Oid relid, int64 limit)
 {
-	Relation rel = open_relation(relid);
+	Relation rel = relinfo_open(relid);
 	Snapshot snapshot = RegisterSnapshot(GetLatestSnapshot());
 	TupleTableSlot *slot;
 	TableScanDesc scan;

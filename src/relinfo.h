@@ -27,6 +27,9 @@ typedef struct Identity
 	Oid collations[INDEX_MAX_KEYS];
 } Identity;
 
+/* Open it, whatever its kind, in ACCESS SHARE mode; 42P01 without internals if it is gone. */
+extern Relation relinfo_open(Oid relid);
+
 /* NULL (missing_ok) or 55000 with a hint if the relation has none. */
 extern Identity *relinfo_identity(Oid relid, bool missing_ok);
 

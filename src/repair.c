@@ -133,9 +133,7 @@ migrate_ext_differences(PG_FUNCTION_ARGS)
 	int32 max;
 	UserSwitch user;
 
-	if (PG_ARGISNULL(1))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "max")));
+	argument_require(fcinfo, 1, "max");
 	max = PG_GETARG_INT32(1);
 	if (max < 1)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),

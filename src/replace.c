@@ -66,9 +66,7 @@ read_names(FunctionCallInfo fcinfo, int n)
 	bool *isnull;
 	int count;
 
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "replaces")));
+	argument_require(fcinfo, n, "replaces");
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(n), TEXTOID, -1, false, TYPALIGN_INT, &values, &isnull,
 					  &count);
 	for (int i = 0; i < count; i++)

@@ -344,9 +344,7 @@ static void
 read_arguments(FunctionCallInfo fcinfo, KeyRequest *request)
 {
 	argument_require_writable("migrate_ext.add_sharding_key()");
-	if (PG_ARGISNULL(0))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", "source")));
+	argument_require(fcinfo, 0, "source");
 	request->source = PG_GETARG_OID(0);
 	request->column = argument_text(fcinfo, 1, "column_name");
 	check_name(request->column);
@@ -385,10 +383,7 @@ migrate_ext_add_sharding_key(PG_FUNCTION_ARGS)
 
 	read_arguments(fcinfo, &request);
 	LockDatabaseObject(RelationRelationId, request.source, 0, ExclusiveLock);
-	request.rel = try_relation_open(request.source, AccessShareLock);
-	if (request.rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request.source)));
+	request.rel = relinfo_open(request.source);
 	request.table = pstrdup(RelationGetRelationName(request.rel));
 	request.owner = request.rel->rd_rel->relowner;
 	if (!object_ownercheck(RelationRelationId, request.source, GetUserId()) ||

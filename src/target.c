@@ -162,11 +162,7 @@ check_options(const Request *request)
 			check_option(request, name, &value);
 	}
 
-	given = json_field(request->options, "on_null_key");
-	if (given != NULL && strcmp(given, "error") != 0 && strcmp(given, "skip") != 0)
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("option \"on_null_key\" can't be \"%s\"", given),
-						errhint("The values are \"error\" and \"skip\".")));
+	(void) argument_on_null_key(request->options);
 	given = json_field(request->options, "timezone");
 	if (given != NULL && pg_tzset(given) == NULL)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -381,7 +377,8 @@ key_query(const Request *request, Migration *m)
 		return psprintf(
 			"SELECT t.%s AS k FROM (SELECT %s FROM ONLY %s s%s) t WHERE t.%s IS NOT NULL",
 			quote_identifier(request->key), columns_select_list(m, DIRECTION_FORWARD, true),
-			sql_relation(request->source), columns_joins(m), quote_identifier(request->key));
+			sql_relation(request->source), columns_joins(columns_build(m, DIRECTION_FORWARD)),
+			quote_identifier(request->key));
 	if (columns == NULL || json_field(json_parse(columns), request->key) == NULL)
 		return psprintf("SELECT s.%s AS k FROM ONLY %s s", quote_identifier(request->key),
 						sql_relation(request->source));
@@ -541,10 +538,7 @@ check_request(Request *request)
 
 	/* one request for a table at a time, see the file's head */
 	LockDatabaseObject(RelationRelationId, request->source, 0, ExclusiveLock);
-	request->rel = try_relation_open(request->source, AccessShareLock);
-	if (request->rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", request->source)));
+	request->rel = relinfo_open(request->source);
 
 	/* whoever may not do this learns nothing of the migration there is */
 	if (!object_ownercheck(RelationRelationId, request->source, GetUserId()) ||
@@ -660,15 +654,6 @@ create(Request *request)
  * ------------------------------------------------------------------------
  */
 
-/* 22004, in the words of arguments.c, for arguments of types that it doesn't read. */
-void
-target_require_argument(FunctionCallInfo fcinfo, int n, const char *name)
-{
-	if (PG_ARGISNULL(n))
-		ereport(ERROR, (errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-						errmsg("parameter \"%s\" must not be null", name)));
-}
-
 /* What all of them have: source, key, and at the end migration and options. */
 static void
 read_arguments(FunctionCallInfo fcinfo, Request *request, const char *function, Strategy strategy)
@@ -677,7 +662,7 @@ read_arguments(FunctionCallInfo fcinfo, Request *request, const char *function, 
 	request->function = function;
 	request->strategy = strategy;
 	argument_require_writable(psprintf("%s()", function));
-	target_require_argument(fcinfo, 0, "source");
+	argument_require(fcinfo, 0, "source");
 	request->source = PG_GETARG_OID(0);
 	if (strategy != STRATEGY_GIVEN)
 		request->key = argument_text(fcinfo, 1, "key");
@@ -693,8 +678,8 @@ partition_by_range(FunctionCallInfo fcinfo, ArgKind kind)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.partition_by_range", STRATEGY_RANGE);
-	target_require_argument(fcinfo, 2, "step");
-	target_require_argument(fcinfo, 5, "headroom");
+	argument_require(fcinfo, 2, "step");
+	argument_require(fcinfo, 5, "headroom");
 	request.kind = kind;
 	request.step = PG_GETARG_DATUM(2);
 	request.start = fcinfo->args[3];
@@ -743,7 +728,7 @@ migrate_ext_partition_by_hash(PG_FUNCTION_ARGS)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.partition_by_hash", STRATEGY_HASH);
-	target_require_argument(fcinfo, 2, "partitions");
+	argument_require(fcinfo, 2, "partitions");
 	request.partitions = PG_GETARG_INT32(2);
 	return create(&request);
 }
@@ -754,7 +739,7 @@ migrate_ext_create_migration(PG_FUNCTION_ARGS)
 	Request request;
 
 	read_arguments(fcinfo, &request, "migrate_ext.create_migration", STRATEGY_GIVEN);
-	target_require_argument(fcinfo, 1, "target");
+	argument_require(fcinfo, 1, "target");
 	request.target = PG_GETARG_OID(1);
 	return create(&request);
 }

@@ -11,7 +11,6 @@
 #include "postgres.h"
 
 #include "columns.h"
-#include "fmgr.h"
 #include "utils/relcache.h"
 
 /* How a target is partitioned; bits, so that sets of them can be told. */
@@ -56,8 +55,5 @@ extern List *target_key_names(Oid target);
 
 /* Errors (42703) if a column of the source has no place in the target. */
 extern void target_check_carried(Relation source, Oid target, const ColumnMap *map);
-
-/* 22004 for a required argument that is NULL, naming it. */
-extern void target_require_argument(FunctionCallInfo fcinfo, int n, const char *name);
 
 #endif

@@ -83,12 +83,9 @@ bool
 target_check_given(Oid source, Oid target)
 {
 	bool adopted = false;
-	Relation rel = try_relation_open(target, AccessShareLock);
+	Relation rel = relinfo_open(target);
 	ListCell *lc;
 
-	if (rel == NULL)
-		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
-						errmsg("table with OID %u does not exist", target)));
 	check_root(source, rel);
 	foreach (lc, find_all_inheritors(target, AccessShareLock, NULL))
 		adopted |= check_part(lfirst_oid(lc));

@@ -56,8 +56,6 @@
 /* WAL that others write beyond the limit holds us for so long at most. */
 #define WAL_DEBT_LONGEST_S 30
 
-#define MB (1024.0 * 1024.0)
-
 /* Average width of a row of which no statistics tell. */
 #define DEFAULT_WIDTH 100.0
 
@@ -76,7 +74,6 @@ static struct
 	bool held;			/* a reason has been told that may still stand there */
 	double level;		/* of the worst probe */
 	const char *kind;
-	char reason[300];
 
 	/* done, but not accounted for yet */
 	double rows;
@@ -128,13 +125,17 @@ throttle_blocks(const Migration *m, BlockNumber blocks)
 	int mb = settings_get_int(m, "throttle_mb_per_second");
 	int wal = settings_get_int(m, "throttle_wal_mb_per_second");
 	double limit = blocks;
+	double rows_per_block = pace.migration_id == m->id ? pace.rows_per_block : 0;
 
 	if (mb > 0)
 		limit = Min(limit, mb * (MB / BLCKSZ));
 	if (wal > 0)
 		limit = Min(limit, wal * (MB / BLCKSZ)); /* as much WAL as table, about */
-	if (rows > 0 && pace.migration_id == m->id && pace.rows_per_block > 0)
-		limit = Min(limit, rows / pace.rows_per_block);
+	/* nothing is known yet but what statistics tell */
+	if (rows > 0 && rows_per_block == 0)
+		rows_per_block = BLCKSZ / average_width(m->source);
+	if (rows > 0)
+		limit = Min(limit, rows / rows_per_block);
 	return (BlockNumber) Max(limit, 1);
 }
 
@@ -253,32 +254,32 @@ tell(Run *run, const Reading *reading)
 	bool stopped = reading->level >= LEVEL_STOP;
 	Oid types[] = {INT8OID, TEXTOID, TEXTOID};
 	Datum values[3];
+	char *reason;
 	bool isnull;
 
-	snprintf(pace.reason, sizeof(pace.reason), "pacing, %s: %s",
-			 strcmp(reading->kind, "rate") == 0 ? "limited"
-			 : stopped							? "stopped"
-												: "slowed down",
-			 reading->text);
-	run_report(run, "%s", pace.reason);
 	run_begin(run);
+	reason = psprintf("pacing, %s: %s",
+					  strcmp(reading->kind, "rate") == 0 ? "limited"
+					  : stopped							 ? "stopped"
+														 : "slowed down",
+					  reading->text);
+	run_report(run, "%s", reason);
 	if (run->m != NULL)
 	{
 		values[0] = Int64GetDatum(run->m->id);
-		values[1] = CStringGetTextDatum(pace.reason);
-		values[2] = CStringGetTextDatum(reading->kind);
+		values[1] = CStringGetTextDatum(reading->kind);
+		values[2] = CStringGetTextDatum(reason);
 		/* the row, then its lock: two processes don't tell of the same thing */
 		(void) catalog_exec("INSERT INTO migrate_ext.throttle (migration) VALUES ($1)"
 							" ON CONFLICT DO NOTHING",
 							1, types, values, NULL);
-		if (!DatumGetBool(
-				catalog_scalar("SELECT $3 = ANY (told) OR $2 IS NULL"
-							   " FROM migrate_ext.throttle WHERE migration = $1 FOR UPDATE",
-							   3, types, values, &isnull)))
-			event_add(run->m, "throttled", NULL, "%s", pace.reason);
+		if (!DatumGetBool(catalog_scalar("SELECT $2 = ANY (told) FROM migrate_ext.throttle"
+										 " WHERE migration = $1 FOR UPDATE",
+										 2, types, values, &isnull)))
+			event_add(run->m, "throttled", NULL, "%s", reason);
 		(void) catalog_exec(
-			"UPDATE migrate_ext.throttle SET reason = $2, seen_at = pg_catalog.clock_timestamp(),"
-			" told = CASE WHEN $3 = ANY (told) THEN told ELSE told || $3 END WHERE migration = $1",
+			"UPDATE migrate_ext.throttle SET reason = $3, seen_at = pg_catalog.clock_timestamp(),"
+			" told = CASE WHEN $2 = ANY (told) THEN told ELSE told || $2 END WHERE migration = $1",
 			3, types, values, NULL);
 	}
 	run_commit(run);

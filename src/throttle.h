@@ -33,10 +33,4 @@ extern int64 throttle_rows(const Migration *m, int64 rows);
 /* The leader's, in a transaction: note that nobody has been slowed down of late. */
 extern void throttle_settle(Migration *m);
 
-/*
- * Can this be the setting throttle_query?  Errors of the parser's, as the
- * owner; 42601 unless it is one SELECT, 42804 unless of one boolean or number.
- */
-extern void throttle_check_query(const Migration *m, const char *query);
-
 #endif

@@ -35,8 +35,6 @@
 /* A pause acts within a second, whatever a probe does. */
 #define PROBE_TIMEOUT_MS 500
 
-#define MB (1024.0 * 1024.0)
-
 /* A probe fills in level and text; limit is its setting, above 0 where it is a number. */
 typedef void (*ProbeFunction)(Run *run, int limit, Reading *reading);
 
@@ -464,19 +462,24 @@ stop_clock(TimeoutId timer)
 		QueryCancelPending = false;
 }
 
+/* Its setting, above 0 if it is on; for a query, which needs an owner to run as, 1 is on. */
+static int
+limit_of(const Migration *m, const Probe *probe)
+{
+	if (probe->read == probe_query)
+		return OidIsValid(m->owner) && settings_get_text(m, probe->setting)[0] != '\0';
+	return settings_get_int(m, probe->setting);
+}
+
 /* The transaction of a probe: what is off, or can't be read for want of a migration, says nothing. */
 static void
 read_probe(Run *run, const Probe *probe, Reading *reading)
 {
-	bool text = probe->read == probe_query;
-	int limit = 0;
+	int limit;
 
 	run_begin(run);
 	XactReadOnly = true;
-	if (run->m != NULL && text)
-		limit = settings_get_text(run->m, probe->setting)[0] != '\0' && OidIsValid(run->m->owner);
-	else if (run->m != NULL)
-		limit = settings_get_int(run->m, probe->setting);
+	limit = run->m != NULL ? limit_of(run->m, probe) : 0;
 	if (limit > 0)
 		probe->read(run, limit, reading);
 	run_commit(run);
@@ -523,10 +526,7 @@ probes_wanted(Run *run)
 	run_begin(run);
 	for (int i = 0; run->m != NULL && !run->m->paused && i < lengthof(probes); i++)
 	{
-		const char *setting = probes[i].setting;
-
-		if (probes[i].read == probe_query ? settings_get_text(run->m, setting)[0] != '\0'
-										  : settings_get_int(run->m, setting) > 0)
+		if (limit_of(run->m, &probes[i]) > 0)
 			wanted |= (uint32) 1 << i;
 	}
 	run_commit(run);

@@ -10,6 +10,8 @@
 
 #include "types.h"
 
+#define MB (1024.0 * 1024.0)
+
 /* What a probe that failed counts as: much slower, but not stopped for ever. */
 #define LEVEL_FAILED 0.95
 
@@ -29,7 +31,10 @@ typedef struct Reading
  */
 extern void throttle_probe(Run *run, Reading *worst);
 
-/* See throttle.h. */
+/*
+ * Can this be the setting throttle_query?  Errors of the parser's, as the
+ * owner; 42601 unless it is one SELECT, 42804 unless of one boolean or number.
+ */
 extern void throttle_check_query(const Migration *m, const char *query);
 
 #endif

@@ -314,16 +314,6 @@ share_work(Run *run, Helpers *helpers)
 		sleep_after(run, error, LEADER_POLL_MS);
 }
 
-static bool
-finished(Run *run)
-{
-	Migration seen = {.kind = run->seen_key ? "key" : "partition",
-					  .state = run->seen_state,
-					  .goal = run->seen_goal};
-
-	return run->gone || migration_is_idle(&seen);
-}
-
 static void
 leader_loop(Run *run)
 {
@@ -337,7 +327,7 @@ leader_loop(Run *run)
 
 		if (result != STEP_DONE || run->gone)
 		{
-			if (finished(run))
+			if (run->gone || run->seen_idle)
 				return;
 			if (result == STEP_WAIT)
 			{

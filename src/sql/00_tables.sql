@@ -85,7 +85,6 @@ CREATE TABLE migrate_ext.batch (
     rows        bigint,
     logged      bigint,
     skipped     bigint,
-    bytes       bigint,
     state       text NOT NULL CHECK (state IN ('pending', 'running', 'done')),
     lease       bigint,
     pid         integer,
