@@ -34,130 +34,30 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_type.h"
-#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "carry.h"
+#include "carry_fk.h"
 #include "catalog.h"
-#include "catalog_spi.h"
 #include "debug_point.h"
 #include "relinfo.h"
 #include "run.h"
 #include "settings.h"
 #include "sqlgen.h"
 
-/* One row of migrate_ext.fk_out_steps(). */
-typedef struct Step
-{
-	char *kind;
-	char *name;
-	Oid referenced;
-	Oid relation;
-	char *statement;
-} Step;
+/* All questions for steps are one statement. */
+static SPIPlanPtr steps_plan = NULL;
 
-/* ------------------------------------------------------------------------
- * Asking
- * ------------------------------------------------------------------------
- */
-
-/* The first thing that is left to do, or NULL; name: for this key only. */
-static Step *
-next_step(Oid front, Oid back, const char *kind, const char *name)
-{
-	Oid types[] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back),
-					  kind ? CStringGetTextDatum(kind) : (Datum) 0,
-					  name ? CStringGetTextDatum(name) : (Datum) 0};
-	char nulls[] = {' ', ' ', kind ? ' ' : 'n', name ? ' ' : 'n', '\0'};
-	static SPIPlanPtr plan = NULL;
-	CatalogCall call = {.plan = &plan};
-	Step *step = NULL;
-	bool isnull;
-
-	if (catalog_begin(&call,
-					  "SELECT step, name, referenced, relation, statement"
-					  " FROM migrate_ext.fk_out_steps($1, $2)"
-					  " WHERE ($3 IS NULL OR step = $3) AND ($4 IS NULL OR name = $4) LIMIT 1",
-					  4, types, values, nulls) > 0)
-	{
-		MemoryContext old = MemoryContextSwitchTo(call.outer);
-
-		step = palloc(sizeof(Step));
-		step->kind = catalog_value_text(&call, 0, 1);
-		step->name = catalog_value_text(&call, 0, 2);
-		step->referenced = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
-		step->relation = DatumGetObjectId(catalog_value(&call, 0, 4, &isnull));
-		step->statement = catalog_value_text(&call, 0, 5);
-		MemoryContextSwitchTo(old);
-	}
-	catalog_end(&call);
-	return step;
-}
+#define STEPS &steps_plan, "fk_out_steps"
 
 /* ------------------------------------------------------------------------
  * Making
  * ------------------------------------------------------------------------
  */
-
-/*
- * ALTER TABLE ... ADD CONSTRAINT, as the owner, but for two things: the rows are
- * not looked at, and a key that points at its own table names the back one.
- */
-static void
-add_key(Oid back, Oid front, const Step *step)
-{
-	RawStmt *raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
-	AlterTableStmt *stmt = castNode(AlterTableStmt, raw->stmt);
-	Constraint *key = castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
-
-	key->skip_validation = true;
-	key->initially_valid = true;
-	if (step->referenced == front)
-		key->pktable = carry_range(back);
-	carry_utility(relinfo_owner(back), (Node *) stmt, step->statement);
-}
-
-/* Mark a key and those below it not valid where rows are: they are looked at later. */
-static void
-mark_unvalidated(Relation constraints, Oid key)
-{
-	HeapTuple tuple = SearchSysCacheCopy1(CONSTROID, ObjectIdGetDatum(key));
-	Form_pg_constraint form;
-	ScanKeyData scankey;
-	SysScanDesc scan;
-	HeapTuple child;
-
-	if (!HeapTupleIsValid(tuple))
-		return;
-	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (get_rel_relkind(form->conrelid) == RELKIND_RELATION)
-	{
-		form->convalidated = false;
-		CatalogTupleUpdate(constraints, &tuple->t_self, tuple);
-	}
-	heap_freetuple(tuple);
-
-	ScanKeyInit(&scankey, Anum_pg_constraint_conparentid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(key));
-	scan = systable_beginscan(constraints, ConstraintParentIndexId, true, NULL, 1, &scankey);
-	while (HeapTupleIsValid(child = systable_getnext(scan)))
-		mark_unvalidated(constraints, ((Form_pg_constraint) GETSTRUCT(child))->oid);
-	systable_endscan(scan);
-}
 
 /*
  * For each partition of a referenced table there is a row in pg_constraint, whose
@@ -186,39 +86,20 @@ copy_names(Oid front, Oid back)
 	}
 }
 
-/* All of them, under locks that this transaction has by now. */
-static void
-disable_triggers(Oid front, Oid back, const char *name)
-{
-	Step *step;
-
-	while ((step = next_step(front, back, "disable", name)) != NULL)
-	{
-		(void) sql_run("%s", step->statement);
-		CommandCounterIncrement();
-	}
-}
-
 /*
  * The referenced table is locked first: its writers come to ours by the actions
  * of the front's key.
  */
 static void
-make_key(Migration *m, Oid front, Oid back, const Step *step)
+make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
-	Relation constraints;
-	Oid key;
-
 	if (step->referenced != front)
 		LockRelationOid(step->referenced, ShareRowExclusiveLock);
-	add_key(back, front, step);
-	key = get_relation_constraint_oid(back, step->name, false);
-	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
-	mark_unvalidated(constraints, key);
-	table_close(constraints, RowExclusiveLock);
-	CommandCounterIncrement();
+	/* one that points at its own table names the front */
+	fk_add(relinfo_owner(back), back, step->name, step->statement,
+		   step->referenced == front ? carry_range(back) : NULL);
 	copy_names(front, back);
-	disable_triggers(front, back, step->name);
+	fk_disable(STEPS, front, back, step->name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
@@ -230,14 +111,14 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	Step *step = next_step(front, back, NULL, NULL);
+	FkStep *step = fk_next_step(STEPS, front, back, NULL, NULL);
 
 	if (step == NULL || look_only)
 		return step == NULL;
 	if (strcmp(step->kind, "add") == 0)
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		disable_triggers(front, back, step->name);
+		fk_disable(STEPS, front, back, step->name);
 	else
 	{
 		carry_run(relinfo_owner(step->relation), step->statement);

@@ -1,0 +1,314 @@
+/*-------------------------------------------------------------------------
+ *
+ * carry_fk_in.c
+ *	  Foreign keys of other tables (children) that point at the table that is
+ *	  swapped.
+ *
+ * In state live each child gets the same key once more, pointing at the target:
+ * made under short locks and without a look at the rows, then VALIDATEd.  Until
+ * the swap it does nothing: its triggers on the child are disabled.  What it would
+ * check the front's key has checked, as the rows are the same; and a row that could
+ * not be written through at once, or one that an old snapshot doesn't see in the
+ * target, must not make a child's write fail.
+ *
+ * The swap locks the children against writers (SHARE ROW EXCLUSIVE), for who had
+ * checked a row by the old key only must have ended.  It wakes the triggers of one
+ * key, lets those of the other sleep, and exchanges their names: an error message
+ * and a later migration find the name that they know.  So the way back is the same.
+ *
+ * What can't point at the partitioned table, its key being wider, stays on the
+ * original.  Reverse sync keeps the original complete and fires the key's triggers
+ * there (mirror_write.c), so it goes on being enforced until the migration is
+ * completed.  The other way round nothing fires them: at an undo a key that was made
+ * while swapped and can't point at the original stands in the way.
+ *
+ * Option incoming_fks: "move" is that, "keep" leaves all where they are, and "drop"
+ * drops what would stay.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "commands/comment.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
+#include "utils/syscache.h"
+
+#include "carry_fk.h"
+#include "carry_fk_in.h"
+#include "catalog.h"
+#include "catalog_spi.h"
+#include "debug_point.h"
+#include "relinfo.h"
+#include "run.h"
+#include "sqlgen.h"
+#include "swap_request.h"
+
+/* All questions for steps are one statement. */
+static SPIPlanPtr steps_plan = NULL;
+
+#define STEPS &steps_plan, "fk_in_steps"
+
+/* ------------------------------------------------------------------------
+ * Making
+ * ------------------------------------------------------------------------
+ */
+
+/* A name for a key that sleeps, which tells where it points. */
+static char *
+name_asleep(Migration *m, Oid child, const char *name, Oid referenced)
+{
+	const char *suffix = referenced == m->source ? ORIGINAL_SUFFIX : TARGET_SUFFIX;
+
+	/* PostgreSQL puts the underscore in itself */
+	return ChooseConstraintName(name, NULL, suffix + 1, get_rel_namespace(child), NIL);
+}
+
+/*
+ * By the superuser, since the child's owner may have no privilege on the other
+ * table yet; nobody's expression is evaluated.  That the migration's owner may
+ * change the child has been looked at (fk_in_problems).
+ */
+static void
+make_key(Migration *m, Oid front, Oid back, const FkStep *step)
+{
+	char *name = name_asleep(m, step->relation, step->name, back);
+
+	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name,
+		   psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s", sql_relation(step->relation),
+					quote_identifier(name), step->statement),
+		   NULL);
+	fk_disable(STEPS, front, back, NULL);
+	event_add(m, EVENT_CARRIED,
+			  psprintf("{\"kind\": \"incoming foreign key\", \"name\": %s}", json_quote(name)),
+			  "foreign key %s of %s made once more, for %s: %s", quote_identifier(step->name),
+			  sql_relation(step->relation), sql_relation(back), quote_identifier(name));
+	ME_DEBUG_POINT("fk_in_before_commit");
+}
+
+static bool
+prepare(Migration *m, Direction direction, bool look_only)
+{
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
+	FkStep *step = fk_next_step(STEPS, front, back, NULL, NULL);
+
+	if (step == NULL || look_only)
+		return step == NULL;
+	if (strcmp(step->kind, "add") == 0)
+		make_key(m, front, back, step);
+	else if (strcmp(step->kind, "disable") == 0)
+		fk_disable(STEPS, front, back, NULL);
+	else
+		carry_run(relinfo_owner(step->relation), step->statement);
+	return false;
+}
+
+/* ------------------------------------------------------------------------
+ * The swap
+ * ------------------------------------------------------------------------
+ */
+
+static List *
+locks(Migration *m, Direction direction)
+{
+	static SPIPlanPtr flip_plan = NULL;
+	static SPIPlanPtr stay_plan = NULL;
+	IncomingFksOption option = swap_request_read(m)->incoming_fks;
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
+	List *locks = NIL;
+	ListCell *lc;
+
+	if (option == INCOMING_FKS_KEEP)
+		return NIL;
+	foreach (lc, carry_texts(&flip_plan,
+							 "SELECT relation::text FROM migrate_ext.fk_in_flip($1, $2)"
+							 " WHERE relation NOT IN ($1, $2)",
+							 front, back))
+		locks = carry_add_lock(locks, atooid(lfirst(lc)), ShareRowExclusiveLock);
+	if (option == INCOMING_FKS_DROP)
+		foreach (lc, carry_texts(&stay_plan,
+								 "SELECT relation::text FROM migrate_ext.fk_in_stay($1, $2)", front,
+								 back))
+			locks = carry_add_lock(locks, atooid(lfirst(lc)), AccessExclusiveLock);
+	return locks;
+}
+
+/* The key that falls asleep gives its name, and its comment, to the one that wakes. */
+static void
+exchange_names(Migration *m, Oid front_key, Oid back_key)
+{
+	HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(front_key));
+	char *comment = GetComment(front_key, ConstraintRelationId, 0);
+	Form_pg_constraint form;
+	char *name;
+
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("a foreign key was dropped meanwhile")));
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	name = pstrdup(NameStr(form->conname));
+	RenameConstraintById(front_key, name_asleep(m, form->conrelid, name, form->confrelid));
+	ReleaseSysCache(tuple);
+	CommandCounterIncrement();
+	RenameConstraintById(back_key, name);
+	CreateComments(back_key, ConstraintRelationId, 0, comment);
+	CommandCounterIncrement();
+}
+
+/* Foreign keys that would stay, with the rights of the table's owner. */
+static void
+drop_staying(Migration *m, Oid front, Oid back)
+{
+	ListCell *lc;
+
+	foreach (lc,
+			 carry_texts(NULL, "SELECT statement FROM migrate_ext.fk_in_stay($1, $2)", front, back))
+	{
+		carry_run(relinfo_owner(front), lfirst(lc));
+		event_add(m, "foreign_key_dropped", NULL, "%s", (char *) lfirst(lc));
+	}
+}
+
+/* The request is gone when the state has changed. */
+static void *
+collect(Migration *m, Direction direction)
+{
+	return swap_request_read(m);
+}
+
+/* What is to be done is asked for before anything of it is done. */
+static void
+move(Migration *m, Direction direction, void *collected)
+{
+	static SPIPlanPtr flip_plan = NULL;
+	static SPIPlanPtr names_plan = NULL;
+	IncomingFksOption option = ((SwapRequest *) collected)->incoming_fks;
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
+	List *statements;
+	List *names;
+	ListCell *lc;
+
+	if (option == INCOMING_FKS_KEEP)
+		return;
+	if (option == INCOMING_FKS_DROP)
+		drop_staying(m, front, back);
+	statements = carry_texts(&flip_plan, "SELECT statement FROM migrate_ext.fk_in_flip($1, $2)",
+							 front, back);
+	names = carry_texts(&names_plan,
+						"SELECT front_fk || ' ' || back_fk FROM migrate_ext.fk_in_names($1, $2)",
+						front, back);
+	foreach (lc, statements)
+		(void) sql_run("%s", (char *) lfirst(lc));
+	CommandCounterIncrement();
+	foreach (lc, names)
+		exchange_names(m, atooid(lfirst(lc)), atooid(strchr(lfirst(lc), ' ') + 1));
+}
+
+/* ------------------------------------------------------------------------
+ * The end
+ * ------------------------------------------------------------------------
+ */
+
+/* A column of the keys of others that point at this table. */
+static List *
+keys_of(Migration *m, Oid left, const char *column, const char *condition)
+{
+	return carry_texts(NULL,
+					   psprintf("SELECT %s FROM migrate_ext.fk_in_keys($1, $2) f"
+								" JOIN pg_catalog.pg_constraint k ON k.oid = f.fk"
+								" WHERE %s ORDER BY k.conrelid, k.conname",
+								column, condition),
+					   left, left == m->source ? m->target : m->source);
+}
+
+#define DROP_KEY                                             \
+	"pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I'," \
+	" k.conrelid::pg_catalog.regclass, k.conname)"
+
+#define WAKE_KEY                                                                               \
+	"(SELECT pg_catalog.string_agg(pg_catalog.format('ALTER TABLE ONLY %s ENABLE TRIGGER %I'," \
+	" t.relation::pg_catalog.regclass, t.name), '; ') FROM migrate_ext.fk_in_triggers(f.fk) t)"
+
+/* A key that sleeps and was not made by us: the user's, on a target of his own. */
+#define USERS_OWN                                                                            \
+	"EXISTS (SELECT FROM migrate_ext.migration m WHERE m.target = $1 AND NOT m.made_target)" \
+	" AND NOT migrate_ext.is_carried($1, $2, 'incoming foreign key', k.conname)"
+
+void
+fk_in_lock(Migration *m, Oid left, bool drop)
+{
+	ListCell *lc;
+
+	foreach (lc, keys_of(m, left, "k.conrelid::text", drop ? "true" : "f.asleep"))
+		LockRelationOid(atooid(lfirst(lc)), AccessExclusiveLock);
+}
+
+static void
+refuse_awake(Migration *m, Oid left)
+{
+	List *names = keys_of(
+		m, left, "pg_catalog.format('%I of table %s', k.conname, k.conrelid::pg_catalog.regclass)",
+		"NOT f.asleep");
+	StringInfoData list;
+	ListCell *lc;
+
+	if (names == NIL)
+		return;
+	initStringInfo(&list);
+	foreach (lc, names)
+		appendStringInfo(&list, "%s%s", list.len > 0 ? ", " : "", (char *) lfirst(lc));
+	ereport(ERROR,
+			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+			 errmsg("foreign keys still point at table \"%s\"", get_rel_name(left)),
+			 errdetail("They are %s.", list.data),
+			 errhint("Drop them, or call migrate_ext.complete with options incoming_fks drop.")));
+}
+
+/* As the owner of the child, whom fk_in_problems has looked at. */
+static void
+run_for_child(const char *statement)
+{
+	Oid child = atooid(statement);
+
+	carry_run(relinfo_owner(child), strchr(statement, ' ') + 1);
+	CommandCounterIncrement();
+}
+
+void
+fk_in_settle(Migration *m, Oid left, bool drop, bool refuse)
+{
+	ListCell *lc;
+
+	if (refuse && !drop)
+		refuse_awake(m, left);
+	foreach (lc, keys_of(m, left, WAKE_KEY, "f.asleep AND " USERS_OWN))
+		(void) sql_run("%s", (char *) lfirst(lc));
+	foreach (lc,
+			 keys_of(m, left, "k.conrelid || ' ' || " DROP_KEY, "f.asleep AND NOT (" USERS_OWN ")"))
+		run_for_child(lfirst(lc));
+	if (drop)
+	{
+		foreach (lc, keys_of(m, left, DROP_KEY, "NOT f.asleep"))
+		{
+			carry_run(relinfo_owner(left), lfirst(lc));
+			event_add(m, "foreign_key_dropped", NULL, "%s", (char *) lfirst(lc));
+		}
+	}
+}
+
+const Carrier carry_fk_in = {
+	.name = "incoming foreign keys",
+	.prepare = prepare,
+	.locks = locks,
+	.collect = collect,
+	.move = move,
+};
