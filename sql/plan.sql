@@ -6,6 +6,10 @@ CREATE INDEX planned_lower ON planned (lower(t), k DESC) WHERE k > 0;
 ALTER INDEX planned_lower ALTER COLUMN 1 SET STATISTICS 50;
 CREATE INDEX planned_k ON planned (k);
 CREATE INDEX planned_k2 ON planned USING hash (k);
+CREATE FUNCTION plan_note() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER note AFTER INSERT ON planned FOR EACH ROW EXECUTE FUNCTION plan_note(' ON public.planned ');
+CREATE TRIGGER asleep AFTER DELETE ON planned EXECUTE FUNCTION plan_note();
+ALTER TABLE planned DISABLE TRIGGER asleep;
 INSERT INTO planned (k, t) SELECT i % 4, i FROM generate_series(1, 20) i;
 SELECT migrate_ext.partition_by_list('planned', 'k', options => '{"groups": {"low": [0, 1]}}');
 
@@ -62,7 +66,7 @@ SELECT m[1] AS renamed, m[2] AS to_name, to_regclass(m[2]) IS NOT NULL OR m[2] ~
 FROM told, regexp_match(statement, 'ALTER (?:TABLE|INDEX) (\S+) RENAME TO (\S+)') m WHERE m IS NOT NULL;
 SELECT migrate_ext.forget('planned');
 DROP TABLE planned, seen;
-DROP FUNCTION see();
+DROP FUNCTION see(), plan_note();
 
 -- a target of two levels, with a replica identity, names at 63 bytes
 CREATE TABLE a23456789_b23456789_c23456789_d23456789_e23456789_f23456789_ab (id integer NOT NULL, k integer NOT NULL, t text);

@@ -174,6 +174,16 @@ carry_move(Migration *m, Direction direction, Carried *carried)
 }
 
 void
+carry_plan(MigrationPlan *plan, CarryPart part)
+{
+	for (int i = 0; i < lengthof(carriers); i++)
+	{
+		if (carriers[i]->plan != NULL)
+			carriers[i]->plan(plan, part);
+	}
+}
+
+void
 carry_leave(Migration *m, Oid left)
 {
 	for (int i = 0; i < lengthof(carriers); i++)
@@ -228,4 +238,15 @@ RangeVar *
 carry_range(Oid relid)
 {
 	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
+}
+
+/* The name was written by PostgreSQL, qualified and quoted as we do it. */
+char *
+carry_renamed(const char *text, const RangeVar *named, const char *other)
+{
+	char *name = sql_qualified(named->schemaname, named->relname);
+
+	Assert(strncmp(text + named->location, name, strlen(name)) == 0);
+	return psprintf("%.*s%s%s", named->location, text, other,
+					text + named->location + strlen(name));
 }

@@ -23,8 +23,18 @@
 #include "executor/spi.h"
 #include "nodes/parsenodes.h"
 #include "nodes/pg_list.h"
+#include "plan_list.h"
 #include "storage/lockdefs.h"
 #include "types.h"
+
+/* What of a carrier plan() asks for: its functions of that name, in the order of their being called. */
+typedef enum CarryPart
+{
+	CARRY_PREPARE,
+	CARRY_COLLECT,
+	CARRY_MOVE,
+	CARRY_LEAVE
+} CarryPart;
 
 typedef struct Carrier
 {
@@ -64,6 +74,18 @@ typedef struct Carrier
 	 * Or NULL.
 	 */
 	void (*leave)(Migration *m, Oid left);
+
+	/*
+	 * For plan(): add what that part will do to the table as it is now, on the way
+	 * forth (leave: to the original), by the very statements that it asks for or
+	 * makes: plan_add_ddl().  A change of the catalog is told as the statement that
+	 * would do the same, or in words as a comment ("-- ..."), with PLAN_EQUIVALENT.
+	 * What is not there yet is told by the name that it will have; of a name that
+	 * can't be known a '?' takes the place, and the note says so.
+	 * Called as the owner, ACCESS SHARE on both tables; changes nothing and waits
+	 * for no lock.  Or NULL.
+	 */
+	void (*plan)(MigrationPlan *plan, CarryPart part);
 } Carrier;
 
 /* Is all that can be made before the swap there?  Changes nothing. */
@@ -98,6 +120,9 @@ typedef struct Carried Carried;
 extern Carried *carry_collect(Migration *m, Direction direction);
 extern void carry_move(Migration *m, Direction direction, Carried *carried);
 
+/* What they all will do in that part. */
+extern void carry_plan(MigrationPlan *plan, CarryPart part);
+
 /* At the end, for the table that stays on its own; lock waits are bounded. */
 extern void carry_leave(Migration *m, Oid left);
 
@@ -122,5 +147,8 @@ extern void carry_utility(Oid owner, Node *statement, const char *text);
 
 /* A relation as a statement names it. */
 extern RangeVar *carry_range(Oid relid);
+
+/* The text of a statement with another name in the place of a relation's, as it is written there. */
+extern char *carry_renamed(const char *text, const RangeVar *named, const char *other);
 
 #endif

@@ -18,6 +18,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -29,6 +30,8 @@
 #include "run.h"
 #include "sqlgen.h"
 
+PG_FUNCTION_INFO_V1(migrate_ext_trigger_definition);
+
 /* One row of migrate_ext.trigger_steps(). */
 typedef struct Step
 {
@@ -37,82 +40,149 @@ typedef struct Step
 	char *statement;
 } Step;
 
-/* The first thing that is left to do, or NULL. */
-static Step *
-next_step(Oid front, Oid back)
+/* What is left to do; List of Step *. */
+static List *
+find_steps(Oid front, Oid back)
 {
 	Oid types[] = {OIDOID, OIDOID};
 	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back)};
 	static SPIPlanPtr plan = NULL;
 	CatalogCall call = {.plan = &plan};
-	Step *step = NULL;
+	List *steps = NIL;
+	uint64 count =
+		catalog_begin(&call, "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2)",
+					  2, types, values, NULL);
 
-	if (catalog_begin(&call,
-					  "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2) LIMIT 1",
-					  2, types, values, NULL) > 0)
+	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
+		Step *step = palloc(sizeof(Step));
 
-		step = palloc(sizeof(Step));
-		step->kind = catalog_value_text(&call, 0, 1);
-		step->name = catalog_value_text(&call, 0, 2);
-		step->statement = catalog_value_text(&call, 0, 3);
+		step->kind = catalog_value_text(&call, i, 1);
+		step->name = catalog_value_text(&call, i, 2);
+		step->statement = catalog_value_text(&call, i, 3);
+		steps = lappend(steps, step);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
-	return step;
+	return steps;
 }
 
-/* The statement names the front table, and is made to name the back one after it is parsed. */
-static void
-make_trigger(Migration *m, Oid back, const Step *step)
+/* The table in a statement that makes a trigger. */
+static RangeVar *
+table_of(const char *statement)
 {
-	RawStmt *raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
-	CreateTrigStmt *stmt = castNode(CreateTrigStmt, raw->stmt);
-	Oid owner = relinfo_owner(back);
+	RawStmt *raw = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
 
-	stmt->relation = carry_range(back);
-	carry_utility(owner, (Node *) stmt, step->statement);
-	carry_run(owner, psprintf("ALTER TABLE %s DISABLE TRIGGER %s", sql_relation(back),
-							  quote_identifier(step->name)));
-	event_add(m, EVENT_CARRIED,
-			  psprintf("{\"kind\": \"trigger\", \"name\": %s}", json_quote(step->name)),
-			  "trigger %s made on %s, disabled until the swap", quote_identifier(step->name),
-			  sql_relation(back));
+	return castNode(CreateTrigStmt, raw->stmt)->relation;
+}
+
+/*
+ * trigger_definition(trigger): told by the place of the table's name, which an
+ * argument of the trigger may contain as well.
+ */
+Datum
+migrate_ext_trigger_definition(PG_FUNCTION_ARGS)
+{
+	LOCAL_FCINFO(call, 1);
+	char *statement;
+	Datum definition;
+
+	if (PG_ARGISNULL(0))
+		PG_RETURN_NULL();
+	InitFunctionCallInfoData(*call, NULL, 1, InvalidOid, NULL, NULL);
+	call->args[0].value = PG_GETARG_DATUM(0);
+	call->args[0].isnull = false;
+	definition = pg_get_triggerdef(call);
+	if (call->isnull) /* gone */
+		PG_RETURN_NULL();
+	statement = TextDatumGetCString(definition);
+	PG_RETURN_TEXT_P(cstring_to_text(carry_renamed(statement, table_of(statement), "@")));
+}
+
+static bool
+is_add(const Step *step)
+{
+	return strcmp(step->kind, "add") == 0;
+}
+
+/* List of char *.  One that is added is told as of the front table. */
+static List *
+statements_of(const Step *step, Oid back)
+{
+	char *table = sql_relation(back);
+
+	if (!is_add(step))
+		return list_make1(step->statement);
+	return list_make2(
+		carry_renamed(step->statement, table_of(step->statement), table),
+		psprintf("ALTER TABLE %s DISABLE TRIGGER %s", table, quote_identifier(step->name)));
 }
 
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	Step *step = next_step(front, back);
+	List *steps = find_steps(front_of(m, direction), back);
+	Step *step;
+	ListCell *lc;
 
-	if (step == NULL || look_only)
-		return step == NULL;
-	if (strcmp(step->kind, "add") == 0)
-		make_trigger(m, back, step);
-	else
-		carry_run(relinfo_owner(back), step->statement);
+	if (steps == NIL || look_only)
+		return steps == NIL;
+	step = linitial(steps);
+	foreach (lc, statements_of(step, back))
+		carry_run(relinfo_owner(back), lfirst(lc));
+	if (is_add(step))
+		event_add(m, EVENT_CARRIED,
+				  psprintf("{\"kind\": \"trigger\", \"name\": %s}", json_quote(step->name)),
+				  "trigger %s made on %s, disabled until the swap", quote_identifier(step->name),
+				  sql_relation(back));
 	return false;
 }
 
-/* Asked for before the renames, or after them, the same: tables are known by OID. */
+/* A change of a table in the swap. */
+typedef struct Flip
+{
+	Oid relid;
+	char *change;
+} Flip;
+
+/*
+ * Before the renames, or after them, the same: tables are known by OID.  ahead:
+ * as if what is left to do were done.  List of Flip *.
+ */
+static List *
+find_flips(Oid front, Oid back, bool ahead)
+{
+	static SPIPlanPtr plan = NULL;
+	char *sql = psprintf("SELECT relation || ' ' || change"
+						 " FROM migrate_ext.trigger_flip($1, $2, %s)",
+						 ahead ? "true" : "false");
+	List *flips = NIL;
+	ListCell *lc;
+
+	foreach (lc, carry_texts(ahead ? NULL : &plan, sql, front, back))
+	{
+		Flip *flip = palloc(sizeof(Flip));
+
+		flip->relid = atooid(lfirst(lc));
+		flip->change = strchr(lfirst(lc), ' ') + 1;
+		flips = lappend(flips, flip);
+	}
+	return flips;
+}
+
 static void
 move(Migration *m, Direction direction, void *collected)
 {
-	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, carry_texts(&plan,
-							 "SELECT relation || ' ' || change"
-							 " FROM migrate_ext.trigger_flip($1, $2)",
-							 front_of(m, direction), back_of(m, direction)))
+	foreach (lc, find_flips(front_of(m, direction), back_of(m, direction), false))
 	{
-		Oid relid = atooid(lfirst(lc));
+		Flip *flip = lfirst(lc);
 
-		carry_run(relinfo_owner(relid),
-				  psprintf("ALTER TABLE %s %s", sql_relation(relid), strchr(lfirst(lc), ' ') + 1));
+		carry_run(relinfo_owner(flip->relid),
+				  psprintf("ALTER TABLE %s %s", sql_relation(flip->relid), flip->change));
 	}
 	CommandCounterIncrement();
 }
@@ -134,9 +204,35 @@ leave(Migration *m, Oid left)
 												quote_identifier(lfirst(lc)), sql_relation(left)));
 }
 
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	if (part == CARRY_PREPARE)
+	{
+		foreach (lc, find_steps(m->source, m->target))
+			plan_add_all_ddl(plan, statements_of(lfirst(lc), m->target),
+							 "triggers sleep on the other table until the swap");
+	}
+	if (part == CARRY_MOVE)
+	{
+		foreach (lc, find_flips(m->source, m->target, true))
+		{
+			Flip *flip = lfirst(lc);
+
+			plan_add_ddl(
+				plan, psprintf("ALTER TABLE %s %s", plan_relation(plan, flip->relid), flip->change),
+				"in the swap's transaction");
+		}
+	}
+}
+
 const Carrier carry_triggers = {
 	.name = "triggers",
 	.prepare = prepare,
 	.move = move,
 	.leave = leave,
+	.plan = plan_part,
 };

@@ -43,26 +43,6 @@
 
 PG_FUNCTION_INFO_V1(migrate_ext_plan);
 
-void
-plan_add(MigrationPlan *plan, char *statement, char *lock, char *note)
-{
-	PlanStep *step = palloc(sizeof(PlanStep));
-
-	step->statement = statement;
-	step->lock = lock;
-	step->note = note;
-	plan->steps = lappend(plan->steps, step);
-}
-
-void
-plan_add_all(MigrationPlan *plan, List *statements, char *lock, char *note)
-{
-	ListCell *lc;
-
-	foreach (lc, statements)
-		plan_add(plan, lfirst(lc), lock, note);
-}
-
 /* ------------------------------------------------------------------------
  * Up to live
  * ------------------------------------------------------------------------
@@ -141,25 +121,16 @@ plan_reverse(MigrationPlan *plan)
 			plan_add_all(plan, sync_trigger_reverse_truncate_sql(m, lfirst_oid(lc)),
 						 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(lfirst_oid(lc))), NULL);
 	}
-	if (m->analyzed_at == 0)
-		plan_add(plan, psprintf("ANALYZE %s", target),
-				 psprintf("SHARE UPDATE EXCLUSIVE on %s and its partitions", target), NULL);
 }
 
-/* What hangs on the table is looked at when its turn comes. */
 static void
-plan_carried(MigrationPlan *plan)
+plan_statistics(MigrationPlan *plan)
 {
-	int i;
+	char *target = sql_relation(plan->m->target);
 
-	for (i = 0; i < lengthof(carriers); i++)
-	{
-		if (carriers[i] != NULL)
-			plan_add(plan, psprintf("-- what hangs on the table: %s", carriers[i]->name),
-					 "bounded, on what it is",
-					 "made on the other table before the swap, or moved in it; looked at when it "
-					 "is done");
-	}
+	if (plan->m->analyzed_at == 0)
+		plan_add(plan, psprintf("ANALYZE %s", target),
+				 psprintf("SHARE UPDATE EXCLUSIVE on %s and its partitions", target), NULL);
 }
 
 /* A table or index gets another name. */
@@ -171,7 +142,7 @@ plan_rename(MigrationPlan *plan, const char *kind, Oid relid, char *from, const 
 			 psprintf("ALTER %s %s RENAME TO %s", kind,
 					  sql_qualified(get_namespace_name(get_rel_namespace(relid)), from),
 					  quote_identifier(to)),
-			 lock, "equivalent; in the swap's transaction");
+			 lock, PLAN_EQUIVALENT);
 }
 
 static void
@@ -210,7 +181,27 @@ plan_sequences(MigrationPlan *plan, char *table, char *lock)
 				 psprintf("%s; SHARE UPDATE EXCLUSIVE on the sequence", lock),
 				 move->identity != '\0'
 					 ? "equivalent, but it becomes the column's identity; in the swap's transaction"
-					 : "equivalent; in the swap's transaction");
+					 : PLAN_EQUIVALENT);
+	}
+}
+
+/* As in swap_transaction.c: who uses a view locks the view first. */
+static void
+plan_swap_locks(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	List *locks = carry_locks(m, DIRECTION_FORWARD);
+	CarryLock tables[] = {{m->source, AccessExclusiveLock}, {m->target, AccessExclusiveLock}};
+	ListCell *lc;
+
+	locks = lappend(lappend(locks, &tables[0]), &tables[1]);
+	foreach (lc, locks)
+	{
+		CarryLock *lock = lfirst(lc);
+		char *name = sql_relation(lock->relid);
+
+		plan_add(plan, psprintf("-- lock %s", name), plan_lock(lock->mode, name),
+				 "bounded, all of them together; held until the swap's COMMIT");
 	}
 }
 
@@ -218,19 +209,21 @@ static void
 plan_swap(MigrationPlan *plan, char *original)
 {
 	Migration *m = plan->m;
-	Oid schema = get_rel_namespace(m->source);
 	char *name = get_rel_name(m->source);
 	char *table = sql_relation(m->source);
-	char *lock = psprintf("ACCESS EXCLUSIVE on %s and then on %s", table, sql_relation(m->target));
+	char *lock = plan_swap_lock(plan);
+
+	plan_swap_locks(plan);
+	carry_plan(plan, CARRY_COLLECT);
 
 	plan_rename(plan, "TABLE", m->source, name, original, lock);
 	plan_rename(plan, "TABLE", m->target, get_rel_name(m->target), name, lock);
 	plan_index_names(plan, lock);
 	plan_sequences(plan, table, lock);
-	plan_add(plan,
-			 sync_trigger_flip_sql(sql_qualified(get_namespace_name(schema), original),
-								   DIRECTION_REVERSE),
-			 lock, "the way of the rows is turned; in the swap's transaction");
+	plan->swapped = true;
+	plan_add(plan, sync_trigger_flip_sql(plan->original, DIRECTION_REVERSE), lock,
+			 "the way of the rows is turned; in the swap's transaction");
+	carry_plan(plan, CARRY_MOVE);
 }
 
 /* ------------------------------------------------------------------------
@@ -254,9 +247,11 @@ plan_drop_straggler(MigrationPlan *plan, Oid relid, char *table)
 }
 
 static void
-plan_complete(MigrationPlan *plan, char *table, char *original)
+plan_complete(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
+	char *original = plan_relation(plan, m->source);
+	char *table = plan_relation(plan, m->target);
 	ListCell *lc;
 
 	plan_drop_trigger(plan, SYNC_TRIGGER_NAME, original);
@@ -272,8 +267,8 @@ plan_complete(MigrationPlan *plan, char *table, char *original)
 	}
 	plan_add(plan, psprintf("DROP TABLE migrate_ext.log_" INT64_FORMAT, m->id),
 			 "ACCESS EXCLUSIVE on it", "by complete: the change log");
-	plan_add(plan, psprintf("DROP TABLE %s", original),
-			 psprintf("ACCESS EXCLUSIVE on %s", original),
+	carry_plan(plan, CARRY_LEAVE);
+	plan_add(plan, psprintf("DROP TABLE %s", original), plan_lock(AccessExclusiveLock, original),
 			 "only if complete is told drop_original");
 }
 
@@ -286,13 +281,13 @@ static void
 plan_all(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
-	char *schema = get_namespace_name(get_rel_namespace(m->source));
-	char *table = sql_relation(front_of(m, direction_of(m)));
-	char *original = get_rel_name(m->source);
 
 	if (m->state < STATE_SWAPPED)
 	{
-		original = swap_catalog_original_name(original, get_rel_namespace(m->source));
+		Oid schema = get_rel_namespace(m->source);
+		char *original = swap_catalog_original_name(get_rel_name(m->source), schema);
+
+		plan->original = sql_qualified(get_namespace_name(schema), original);
 		if (m->state < STATE_LOGGING)
 			plan_install(plan);
 		if (m->state < STATE_INDEXING)
@@ -302,10 +297,11 @@ plan_all(MigrationPlan *plan)
 		if (m->state < STATE_LIVE)
 			plan_catch_up(plan);
 		plan_reverse(plan);
-		plan_carried(plan);
+		carry_plan(plan, CARRY_PREPARE);
+		plan_statistics(plan);
 		plan_swap(plan, original);
 	}
-	plan_complete(plan, table, sql_qualified(schema, original));
+	plan_complete(plan);
 }
 
 static Datum
@@ -324,7 +320,7 @@ migrate_ext_plan(PG_FUNCTION_ARGS)
 {
 	Migration *m = catalog_find(argument_text(fcinfo, 0, "migration"), false);
 	ReturnSetInfo *result = (ReturnSetInfo *) fcinfo->resultinfo;
-	MigrationPlan plan = {m, NIL};
+	MigrationPlan plan = {.m = m};
 	UserSwitch user;
 	ListCell *lc;
 

@@ -4,12 +4,8 @@
 -- enabled: the same for equal triggers of both tables.
 CREATE FUNCTION migrate_ext.trigger_definition(trigger oid)
 RETURNS text
-LANGUAGE sql STABLE PARALLEL UNSAFE
-AS $$
-    SELECT pg_catalog.replace(pg_catalog.pg_get_triggerdef(t.oid), ' ON ' || t.tgrelid::pg_catalog.regclass || ' ', ' ON @ ')
-    FROM pg_catalog.pg_trigger t
-    WHERE t.oid = trigger
-$$;
+LANGUAGE c STABLE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'migrate_ext_trigger_definition';
 REVOKE ALL ON FUNCTION migrate_ext.trigger_definition(oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.trigger_definition(oid) IS 'internal: a trigger in a form to be compared with that of the other table';
 
@@ -97,18 +93,20 @@ REVOKE ALL ON FUNCTION migrate_ext.trigger_steps(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.trigger_steps(oid, oid) IS 'internal: what is still to be done so that a table has the triggers of the other';
 
 -- Statements of a swap: one table's triggers sleep, the other's get the state that
--- those had.  Asked before anything is changed.
-CREATE FUNCTION migrate_ext.trigger_flip(asleep oid, awake oid)
+-- those had.  Asked before anything is changed.  ahead: also of those that are to be made.
+CREATE FUNCTION migrate_ext.trigger_flip(asleep oid, awake oid, ahead boolean)
 RETURNS TABLE (relation oid, change text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     SELECT x.relation, pg_catalog.string_agg(pg_catalog.format('%s TRIGGER %I', x.what, f.name), ', ' ORDER BY f.name)
     FROM migrate_ext.triggers_of(asleep) f
-    JOIN migrate_ext.triggers_of(awake) b ON b.name = f.name AND b.definition = f.definition
     CROSS JOIN LATERAL (VALUES (asleep, 'DISABLE'),
                                (awake, CASE f.enabled WHEN 'O' THEN 'ENABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END)) x (relation, what)
     WHERE f.enabled <> 'D'
+      AND (EXISTS (SELECT FROM migrate_ext.triggers_of(awake) b WHERE b.name = f.name AND b.definition = f.definition)
+           OR ahead AND EXISTS (SELECT FROM migrate_ext.trigger_steps(asleep, awake) s WHERE s.step = 'add' AND s.name = f.name))
     GROUP BY x.relation
+    ORDER BY x.relation = awake
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.trigger_flip(oid, oid) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.trigger_flip(oid, oid) IS 'internal: what a swap changes of triggers, a list a table';
+REVOKE ALL ON FUNCTION migrate_ext.trigger_flip(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.trigger_flip(oid, oid, boolean) IS 'internal: what a swap changes of triggers, a list a table';
