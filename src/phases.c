@@ -20,6 +20,7 @@
 #include "errors.h"
 #include "phases.h"
 #include "run.h"
+#include "sample.h"
 #include "stages.h"
 #include "throttle.h"
 
@@ -133,6 +134,7 @@ step(Run *run)
 	m = *run->m;
 	phase_saw(run, &m);
 	throttle_settle(&m);
+	sample_take(&m);
 	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
 	run_commit(run);
 

@@ -125,7 +125,7 @@ sub snapshots_node
 
 # By function, for what PUBLIC may call.  What only reads must work; all else is refused.
 my @READS = ("preflight('live')", "differences('live')", "preview('plain', 'k', 2)", "plan('live')", "describe('plain')",
-	"catalog_difference('{}', '{}')");
+	"catalog_difference('{}', '{}')", "report('live')");
 my %REFUSED = (
 	SELECT => [
 		"partition_by_hash('plain', 'k', 2)", "partition_by_list('plain', 'k')", "partition_by_range('plain', 'k', 10)",
