@@ -74,38 +74,66 @@ typedef struct Step
  * ------------------------------------------------------------------------
  */
 
-/* The first thing that is left to do, or NULL; name: for this key only. */
-static Step *
-next_step(Oid front, Oid back, const char *kind, const char *name)
+/* What is left to do; List of Step *.  ahead: see the SQL function. */
+static List *
+find_steps(Oid front, Oid back, bool ahead)
 {
-	Oid types[] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back),
-					  kind ? CStringGetTextDatum(kind) : (Datum) 0,
-					  name ? CStringGetTextDatum(name) : (Datum) 0};
-	char nulls[] = {' ', ' ', kind ? ' ' : 'n', name ? ' ' : 'n', '\0'};
+	Oid types[] = {OIDOID, OIDOID, BOOLOID};
+	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back), BoolGetDatum(ahead)};
 	static SPIPlanPtr plan = NULL;
 	CatalogCall call = {.plan = &plan};
-	Step *step = NULL;
-	bool isnull;
+	List *steps = NIL;
+	uint64 count = catalog_begin(&call,
+								 "SELECT step, name, referenced, relation, statement"
+								 " FROM migrate_ext.fk_out_steps($1, $2, $3)",
+								 lengthof(types), types, values, NULL);
 
-	if (catalog_begin(&call,
-					  "SELECT step, name, referenced, relation, statement"
-					  " FROM migrate_ext.fk_out_steps($1, $2)"
-					  " WHERE ($3 IS NULL OR step = $3) AND ($4 IS NULL OR name = $4) LIMIT 1",
-					  4, types, values, nulls) > 0)
+	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
+		Step *step = palloc(sizeof(Step));
+		bool isnull;
 
-		step = palloc(sizeof(Step));
-		step->kind = catalog_value_text(&call, 0, 1);
-		step->name = catalog_value_text(&call, 0, 2);
-		step->referenced = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
-		step->relation = DatumGetObjectId(catalog_value(&call, 0, 4, &isnull));
-		step->statement = catalog_value_text(&call, 0, 5);
+		step->kind = catalog_value_text(&call, i, 1);
+		step->name = catalog_value_text(&call, i, 2);
+		step->referenced = DatumGetObjectId(catalog_value(&call, i, 3, &isnull));
+		step->relation = DatumGetObjectId(catalog_value(&call, i, 4, &isnull));
+		step->statement = catalog_value_text(&call, i, 5);
+		steps = lappend(steps, step);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
-	return step;
+	return steps;
+}
+
+static bool
+is_add(const Step *step)
+{
+	return strcmp(step->kind, "add") == 0;
+}
+
+static AlterTableStmt *
+parse_add(const char *statement)
+{
+	RawStmt *raw = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
+
+	return castNode(AlterTableStmt, raw->stmt);
+}
+
+static Constraint *
+key_of(const AlterTableStmt *stmt)
+{
+	return castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
+}
+
+/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
+static char *
+statement_of(const Step *step, Oid front, Oid back)
+{
+	if (!is_add(step) || step->referenced != front)
+		return step->statement;
+	return carry_renamed(step->statement, key_of(parse_add(step->statement))->pktable,
+						 sql_relation(back));
 }
 
 /* ------------------------------------------------------------------------
@@ -113,22 +141,15 @@ next_step(Oid front, Oid back, const char *kind, const char *name)
  * ------------------------------------------------------------------------
  */
 
-/*
- * ALTER TABLE ... ADD CONSTRAINT, as the owner, but for two things: the rows are
- * not looked at, and a key that points at its own table names the back one.
- */
+/* ALTER TABLE ... ADD CONSTRAINT, as the owner, but that the rows are not looked at. */
 static void
-add_key(Oid back, Oid front, const Step *step)
+add_key(Oid back, const char *statement)
 {
-	RawStmt *raw = linitial_node(RawStmt, raw_parser(step->statement, RAW_PARSE_DEFAULT));
-	AlterTableStmt *stmt = castNode(AlterTableStmt, raw->stmt);
-	Constraint *key = castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
+	AlterTableStmt *stmt = parse_add(statement);
 
-	key->skip_validation = true;
-	key->initially_valid = true;
-	if (step->referenced == front)
-		key->pktable = carry_range(back);
-	carry_utility(relinfo_owner(back), (Node *) stmt, step->statement);
+	key_of(stmt)->skip_validation = true;
+	key_of(stmt)->initially_valid = true;
+	carry_utility(relinfo_owner(back), (Node *) stmt, statement);
 }
 
 /* Mark a key and those below it not valid where rows are: they are looked at later. */
@@ -186,17 +207,20 @@ copy_names(Oid front, Oid back)
 	}
 }
 
-/* All of them, under locks that this transaction has by now. */
+/* Of this key all of them, under locks that this transaction has by now. */
 static void
 disable_triggers(Oid front, Oid back, const char *name)
 {
-	Step *step;
+	ListCell *lc;
 
-	while ((step = next_step(front, back, "disable", name)) != NULL)
+	foreach (lc, find_steps(front, back, false))
 	{
-		(void) sql_run("%s", step->statement);
-		CommandCounterIncrement();
+		Step *step = lfirst(lc);
+
+		if (strcmp(step->kind, "disable") == 0 && strcmp(step->name, name) == 0)
+			(void) sql_run("%s", step->statement);
 	}
+	CommandCounterIncrement();
 }
 
 /*
@@ -211,7 +235,7 @@ make_key(Migration *m, Oid front, Oid back, const Step *step)
 
 	if (step->referenced != front)
 		LockRelationOid(step->referenced, ShareRowExclusiveLock);
-	add_key(back, front, step);
+	add_key(back, statement_of(step, front, back));
 	key = get_relation_constraint_oid(back, step->name, false);
 	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
 	mark_unvalidated(constraints, key);
@@ -230,11 +254,13 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	Step *step = next_step(front, back, NULL, NULL);
+	List *steps = find_steps(front, back, false);
+	Step *step;
 
-	if (step == NULL || look_only)
-		return step == NULL;
-	if (strcmp(step->kind, "add") == 0)
+	if (steps == NIL || look_only)
+		return steps == NIL;
+	step = linitial(steps);
+	if (is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
 		disable_triggers(front, back, step->name);
@@ -252,26 +278,36 @@ prepare(Migration *m, Direction direction, bool look_only)
  */
 
 /*
- * Under the swap's locks: lock what the keys of both tables point at against
- * writers as well, all waits within one lock_timeout_ms.  With its partitions,
- * which have rows of their own in pg_constraint.  55P03 where one is not to be had.
+ * What the keys of both tables point at, in the order of locking; List of OIDs as
+ * text.  With its partitions, which have rows of their own in pg_constraint.
+ */
+static List *
+find_referenced(const Migration *m)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return carry_texts(&plan,
+					   "SELECT DISTINCT k.confrelid::text, k.confrelid"
+					   " FROM pg_catalog.pg_constraint k"
+					   " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
+					   " AND k.confrelid NOT IN ($1, $2)"
+					   " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
+					   " WHERE p.relation = k.confrelid) ORDER BY k.confrelid",
+					   m->source, m->target);
+}
+
+/*
+ * Under the swap's locks: lock what the keys point at against writers as well,
+ * all waits within one lock_timeout_ms.  55P03 where one is not to be had.
  */
 static void
 lock_referenced(Migration *m)
 {
-	static SPIPlanPtr plan = NULL;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	TimestampTz began = GetCurrentTimestamp();
 	ListCell *lc;
 
-	foreach (lc, carry_texts(&plan,
-							 "SELECT DISTINCT k.confrelid::text, k.confrelid"
-							 " FROM pg_catalog.pg_constraint k"
-							 " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
-							 " AND k.confrelid NOT IN ($1, $2)"
-							 " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
-							 " WHERE p.relation = k.confrelid) ORDER BY k.confrelid",
-							 m->source, m->target))
+	foreach (lc, find_referenced(m))
 	{
 		Oid relid = atooid(lfirst(lc));
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
@@ -294,9 +330,13 @@ move(Migration *m, Direction direction, void *collected)
 	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, carry_texts(&plan, "SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
-							 front_of(m, direction), back_of(m, direction)))
-		(void) sql_run("%s", (char *) lfirst(lc));
+	foreach (lc, carry_changes(&plan, "fk_out_flip", front_of(m, direction), back_of(m, direction),
+							   false))
+	{
+		CarryChange *change = lfirst(lc);
+
+		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
+	}
 	CommandCounterIncrement();
 }
 
@@ -304,6 +344,21 @@ move(Migration *m, Direction direction, void *collected)
  * The end
  * ------------------------------------------------------------------------
  */
+
+static List *
+leaving(Oid other, Oid left, bool ahead)
+{
+	return carry_texts(NULL,
+					   psprintf("SELECT name FROM migrate_ext.fk_out_leaving($1, $2, %s)",
+								ahead ? "true" : "false"),
+					   other, left);
+}
+
+static char *
+drop_statement(char *table, const char *name)
+{
+	return psprintf("ALTER TABLE %s DROP CONSTRAINT %s", table, quote_identifier(name));
+}
 
 /*
  * Sleeping triggers must not be left to a table that stays on its own, and awake
@@ -318,22 +373,13 @@ leave(Migration *m, Oid left)
 	Oid other = completed ? m->target : m->source;
 	ListCell *lc;
 
-	foreach (
-		lc, carry_texts(NULL,
-						"SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
-						" b.conrelid::pg_catalog.regclass, b.conname)"
-						" FROM pg_catalog.pg_constraint b WHERE b.conrelid = $2 AND b.contype = 'f'"
-						" AND b.conparentid = 0"
-						" AND (EXISTS (SELECT FROM migrate_ext.fk_out_triggers(b.oid) t"
-						" WHERE t.enabled = 'D')"
-						" OR migrate_ext.is_carried($1, $2, 'foreign key', b.conname))"
-						" AND (migrate_ext.is_carried($1, $2, 'foreign key', b.conname)"
-						" OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = $2))",
-						other, left))
+	foreach (lc, leaving(other, left, false))
 	{
-		carry_run(relinfo_owner(left), lfirst(lc));
+		char *drop = drop_statement(sql_relation(left), lfirst(lc));
+
+		carry_run(relinfo_owner(left), drop);
 		event_add(m, "foreign_key_dropped", NULL, "%s, which is not kept in step any more: %s",
-				  sql_relation(left), (char *) lfirst(lc));
+				  sql_relation(left), drop);
 	}
 	/* the rest is of a target that was given to us */
 	foreach (lc, carry_texts(NULL,
@@ -346,10 +392,73 @@ leave(Migration *m, Oid left)
 		(void) sql_run("%s", (char *) lfirst(lc));
 }
 
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+static char *
+note_of(const Step *step)
+{
+	if (is_add(step))
+		return "the rows are not looked at: where they are the key is marked NOT VALID";
+	if (strchr(step->statement, '?') != NULL)
+		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
+			   "not known yet";
+	return NULL;
+}
+
+static void
+plan_steps(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	foreach (lc, find_steps(m->source, m->target, true))
+	{
+		Step *step = lfirst(lc);
+		char *lock = plan_lock(ShareRowExclusiveLock, sql_relation(step->referenced));
+
+		if (is_add(step))
+			plan_add(plan, statement_of(step, m->source, m->target),
+					 psprintf("%s%sSHARE ROW EXCLUSIVE on %s and its partitions",
+							  step->referenced == m->source ? "" : lock,
+							  step->referenced == m->source ? "" : " and then ",
+							  sql_relation(m->target)),
+					 note_of(step));
+		else
+			plan_add_ddl(plan, step->statement, note_of(step));
+	}
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	if (part == CARRY_PREPARE)
+		plan_steps(plan);
+	else if (part == CARRY_COLLECT)
+	{
+		foreach (lc, find_referenced(m))
+			plan_add_lock(plan, atooid(lfirst(lc)), ShareRowExclusiveLock);
+	}
+	else if (part == CARRY_MOVE)
+		carry_plan_changes(plan, "fk_out_flip", "ALTER TABLE ONLY");
+	else
+	{
+		foreach (lc, leaving(m->target, m->source, plan->swapped))
+			plan_add_ddl(plan, drop_statement(plan_relation(plan, m->source), lfirst(lc)),
+						 "only if complete is to keep the original");
+	}
+}
+
 const Carrier carry_fk_out = {
 	.name = "outgoing foreign keys",
 	.prepare = prepare,
 	.collect = collect,
 	.move = move,
 	.leave = leave,
+	.plan = plan_part,
 };
