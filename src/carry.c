@@ -207,6 +207,49 @@ carry_texts(SPIPlanPtr *plan, const char *sql, Oid one, Oid other)
 	return catalog_texts_kept(plan, sql, lengthof(types), types, values);
 }
 
+List *
+carry_changes(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead)
+{
+	char *sql = psprintf("SELECT relation || ' ' || change FROM migrate_ext.%s($1, $2, %s)",
+						 function, ahead ? "true" : "false");
+	List *changes = NIL;
+	ListCell *lc;
+
+	foreach (lc, carry_texts(plan, sql, front, back))
+	{
+		CarryChange *change = palloc(sizeof(CarryChange));
+
+		change->relid = atooid(lfirst(lc));
+		change->change = strchr(lfirst(lc), ' ') + 1;
+		changes = lappend(changes, change);
+	}
+	return changes;
+}
+
+void
+carry_plan_changes(MigrationPlan *plan, const char *function, const char *alter)
+{
+	ListCell *lc;
+
+	foreach (lc, carry_changes(NULL, function, plan->m->source, plan->m->target, true))
+	{
+		CarryChange *change = lfirst(lc);
+
+		plan_add_ddl(
+			plan, psprintf("%s %s %s", alter, plan_relation(plan, change->relid), change->change),
+			PLAN_IN_SWAP);
+	}
+}
+
+void
+carry_plan_follows(MigrationPlan *plan, const char *object, const char *does)
+{
+	plan_add(plan,
+			 psprintf("-- %s %s the partitioned %s in the place of %s", object, does,
+					  plan_relation(plan, plan->m->target), plan_relation(plan, plan->m->source)),
+			 plan_swap_lock(plan), PLAN_EQUIVALENT);
+}
+
 void
 carry_run(Oid owner, const char *sql)
 {

@@ -137,6 +137,26 @@ extern void carry_leave(Migration *m, Oid left);
  */
 extern List *carry_texts(SPIPlanPtr *plan, const char *sql, Oid one, Oid other);
 
+/* What a swap changes of a relation, as what follows its name in ALTER TABLE. */
+typedef struct CarryChange
+{
+	Oid relid;
+	char *change;
+} CarryChange;
+
+/*
+ * What migrate_ext.<function>(front, back, ahead) returns, List of CarryChange *.  Before the
+ * renames, or after them, the same: tables are known by OID.  ahead: as if all
+ * were made that can be made before the swap.
+ */
+extern List *carry_changes(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead);
+
+/* For plan(): what the swap changes by these, "ALTER TABLE" or "ALTER TABLE ONLY". */
+extern void carry_plan_changes(MigrationPlan *plan, const char *function, const char *alter);
+
+/* The same, where an object by a change of its catalog "names", say, the one table instead of the other. */
+extern void carry_plan_follows(MigrationPlan *plan, const char *object, const char *does);
+
 /*
  * Run DDL as the owner of what it changes, in whose name a partition key's
  * functions may run: as text, or as a statement that was parsed from the text

@@ -61,4 +61,11 @@ prepare(Migration *m, Direction direction, bool look_only)
 	return carry_by_statements(m, direction, "carry_comments", &plan, look_only);
 }
 
-const Carrier carry_comments = {"comments", prepare, NULL, NULL};
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	if (part == CARRY_PREPARE)
+		carry_plan_statements(plan, "carry_comments");
+}
+
+const Carrier carry_comments = {.name = "comments", .prepare = prepare, .plan = plan_part};

@@ -26,39 +26,61 @@
 #include "catalog_spi.h"
 #include "sqlgen.h"
 
-FkStep *
-fk_next_step(SPIPlanPtr *plan, const char *function, Oid front, Oid back, const char *kind,
-			 const char *name)
+List *
+fk_find_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead)
 {
-	Oid types[] = {OIDOID, OIDOID, TEXTOID, TEXTOID};
-	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back),
-					  kind ? CStringGetTextDatum(kind) : (Datum) 0,
-					  name ? CStringGetTextDatum(name) : (Datum) 0};
-	char nulls[] = {' ', ' ', kind ? ' ' : 'n', name ? ' ' : 'n', '\0'};
+	Oid types[] = {OIDOID, OIDOID, BOOLOID};
+	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back), BoolGetDatum(ahead)};
 	CatalogCall call = {.plan = plan};
-	FkStep *step = NULL;
-	bool isnull;
+	List *steps = NIL;
+	uint64 count = catalog_begin(&call,
+								 psprintf("SELECT step, name, referenced, relation, statement"
+										  " FROM migrate_ext.%s($1, $2, $3)",
+										  function),
+								 lengthof(types), types, values, NULL);
 
-	if (catalog_begin(&call,
-					  psprintf("SELECT step, name, referenced, relation, statement"
-							   " FROM migrate_ext.%s($1, $2)"
-							   " WHERE ($3 IS NULL OR step = $3) AND ($4 IS NULL OR name = $4)"
-							   " LIMIT 1",
-							   function),
-					  4, types, values, nulls) > 0)
+	for (uint64 i = 0; i < count; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(call.outer);
+		FkStep *step = palloc(sizeof(FkStep));
+		bool isnull;
 
-		step = palloc(sizeof(FkStep));
-		step->kind = catalog_value_text(&call, 0, 1);
-		step->name = catalog_value_text(&call, 0, 2);
-		step->referenced = DatumGetObjectId(catalog_value(&call, 0, 3, &isnull));
-		step->relation = DatumGetObjectId(catalog_value(&call, 0, 4, &isnull));
-		step->statement = catalog_value_text(&call, 0, 5);
+		step->kind = catalog_value_text(&call, i, 1);
+		step->name = catalog_value_text(&call, i, 2);
+		step->referenced = DatumGetObjectId(catalog_value(&call, i, 3, &isnull));
+		step->relation = DatumGetObjectId(catalog_value(&call, i, 4, &isnull));
+		step->statement = catalog_value_text(&call, i, 5);
+		steps = lappend(steps, step);
 		MemoryContextSwitchTo(old);
 	}
 	catalog_end(&call);
-	return step;
+	return steps;
+}
+
+bool
+fk_is_add(const FkStep *step)
+{
+	return strcmp(step->kind, "add") == 0;
+}
+
+static AlterTableStmt *
+parse_add(const char *statement)
+{
+	RawStmt *raw = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
+
+	return castNode(AlterTableStmt, raw->stmt);
+}
+
+static Constraint *
+key_of(const AlterTableStmt *stmt)
+{
+	return castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
+}
+
+RangeVar *
+fk_referenced(const char *statement)
+{
+	return key_of(parse_add(statement))->pktable;
 }
 
 /*
@@ -109,18 +131,14 @@ referenced_by(Oid key)
 }
 
 void
-fk_add(Oid role, Oid relation, const char *name, const char *statement, RangeVar *referenced)
+fk_add(Oid role, Oid relation, const char *name, const char *statement)
 {
-	RawStmt *raw = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
-	AlterTableStmt *stmt = castNode(AlterTableStmt, raw->stmt);
-	Constraint *key = castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
+	AlterTableStmt *stmt = parse_add(statement);
 	Relation constraints;
 	Oid oid;
 
-	key->skip_validation = true;
-	key->initially_valid = true;
-	if (referenced != NULL)
-		key->pktable = referenced;
+	key_of(stmt)->skip_validation = true;
+	key_of(stmt)->initially_valid = true;
 	carry_utility(role, (Node *) stmt, statement);
 
 	oid = get_relation_constraint_oid(relation, name, false);
@@ -131,13 +149,16 @@ fk_add(Oid role, Oid relation, const char *name, const char *statement, RangeVar
 }
 
 void
-fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back, const char *name)
+fk_disable(List *steps, const char *name)
 {
-	FkStep *step;
+	ListCell *lc;
 
-	while ((step = fk_next_step(plan, function, front, back, "disable", name)) != NULL)
+	foreach (lc, steps)
 	{
-		(void) sql_run("%s", step->statement);
-		CommandCounterIncrement();
+		FkStep *step = lfirst(lc);
+
+		if (strcmp(step->kind, "disable") == 0 && (name == NULL || strcmp(step->name, name) == 0))
+			(void) sql_run("%s", step->statement);
 	}
+	CommandCounterIncrement();
 }

@@ -13,6 +13,7 @@
 #define MIGRATE_EXT_CARRY_FK_H
 
 #include "executor/spi.h"
+#include "nodes/pg_list.h"
 #include "nodes/primnodes.h"
 #include "types.h"
 
@@ -27,23 +28,25 @@ typedef struct FkStep
 } FkStep;
 
 /*
- * The first row of one of those two functions, or NULL; of this kind, and of the key
- * of this name, where they are given.  plan: see CatalogCall; one for each function.
+ * What one of those two functions returns, in order: List of FkStep *.  ahead: also
+ * what is to be done with the keys that will have been made by then, for plan().
+ * plan: see CatalogCall; one for each function.
  */
-extern FkStep *fk_next_step(SPIPlanPtr *plan, const char *function, Oid front, Oid back,
-							const char *kind, const char *name);
+extern List *fk_find_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead);
+
+extern bool fk_is_add(const FkStep *step);
+
+/* What an ALTER TABLE ... ADD CONSTRAINT ... FOREIGN KEY points at. */
+extern RangeVar *fk_referenced(const char *statement);
 
 /*
- * Run ALTER TABLE ... ADD CONSTRAINT ... FOREIGN KEY as this role, but without a look
- * at the rows: the key, and those of partitions, are marked not valid where rows
- * are.  referenced: what it points at instead of the table that the text names, or
- * NULL.  Takes the locks of ALTER TABLE.
+ * Run such a statement as this role, but without a look at the rows: the key, and
+ * those of partitions, are marked not valid where rows are.  Takes the locks of
+ * ALTER TABLE.
  */
-extern void fk_add(Oid role, Oid relation, const char *name, const char *statement,
-				   RangeVar *referenced);
+extern void fk_add(Oid role, Oid relation, const char *name, const char *statement);
 
-/* Let all triggers of steps "disable" sleep; of the key of this name, if given. */
-extern void fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back,
-					   const char *name);
+/* Run the steps "disable" among these; of the key of this name, or all where it is NULL. */
+extern void fk_disable(List *steps, const char *name);
 
 #endif

@@ -50,10 +50,14 @@
 #include "sqlgen.h"
 #include "swap_request.h"
 
-/* All questions for steps are one statement. */
-static SPIPlanPtr steps_plan = NULL;
+/* What is left to do; List of FkStep *.  ahead: see the SQL function. */
+static List *
+find_steps(Oid front, Oid back, bool ahead)
+{
+	static SPIPlanPtr plan = NULL;
 
-#define STEPS &steps_plan, "fk_in_steps"
+	return fk_find_steps(&plan, "fk_in_steps", front, back, ahead);
+}
 
 /* ------------------------------------------------------------------------
  * Making
@@ -70,6 +74,19 @@ name_asleep(Migration *m, Oid child, const char *name, Oid referenced)
 	return ChooseConstraintName(name, NULL, suffix + 1, get_rel_namespace(child), NIL);
 }
 
+/* The statement with the name of a key that is to be made in its place. */
+static char *
+named(const FkStep *step, const char *name)
+{
+	char *place = strstr(step->statement, " CONSTRAINT @");
+
+	if (place == NULL)
+		return step->statement;
+	place += strlen(" CONSTRAINT ");
+	return psprintf("%.*s%s%s", (int) (place - step->statement), step->statement,
+					quote_identifier(name), place + 1);
+}
+
 /*
  * By the superuser, since the child's owner may have no privilege on the other
  * table yet; nobody's expression is evaluated.  That the migration's owner may
@@ -80,11 +97,8 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
 	char *name = name_asleep(m, step->relation, step->name, back);
 
-	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name,
-		   psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s", sql_relation(step->relation),
-					quote_identifier(name), step->statement),
-		   NULL);
-	fk_disable(STEPS, front, back, NULL);
+	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, named(step, name));
+	fk_disable(find_steps(front, back, false), name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"incoming foreign key\", \"name\": %s}", json_quote(name)),
 			  "foreign key %s of %s made once more, for %s: %s", quote_identifier(step->name),
@@ -97,14 +111,16 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	FkStep *step = fk_next_step(STEPS, front, back, NULL, NULL);
+	List *steps = find_steps(front, back, false);
+	FkStep *step;
 
-	if (step == NULL || look_only)
-		return step == NULL;
-	if (strcmp(step->kind, "add") == 0)
+	if (steps == NIL || look_only)
+		return steps == NIL;
+	step = linitial(steps);
+	if (fk_is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(STEPS, front, back, NULL);
+		fk_disable(steps, step->name);
 	else
 		carry_run(relinfo_owner(step->relation), step->statement);
 	return false;
@@ -129,7 +145,7 @@ locks(Migration *m, Direction direction)
 	if (option == INCOMING_FKS_KEEP)
 		return NIL;
 	foreach (lc, carry_texts(&flip_plan,
-							 "SELECT relation::text FROM migrate_ext.fk_in_flip($1, $2)"
+							 "SELECT relation::text FROM migrate_ext.fk_in_flip($1, $2, false)"
 							 " WHERE relation NOT IN ($1, $2)",
 							 front, back))
 		locks = carry_add_lock(locks, atooid(lfirst(lc)), ShareRowExclusiveLock);
@@ -193,7 +209,7 @@ move(Migration *m, Direction direction, void *collected)
 	IncomingFksOption option = ((SwapRequest *) collected)->incoming_fks;
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	List *statements;
+	List *changes;
 	List *names;
 	ListCell *lc;
 
@@ -201,13 +217,16 @@ move(Migration *m, Direction direction, void *collected)
 		return;
 	if (option == INCOMING_FKS_DROP)
 		drop_staying(m, front, back);
-	statements = carry_texts(&flip_plan, "SELECT statement FROM migrate_ext.fk_in_flip($1, $2)",
-							 front, back);
+	changes = carry_changes(&flip_plan, "fk_in_flip", front, back, false);
 	names = carry_texts(&names_plan,
 						"SELECT front_fk || ' ' || back_fk FROM migrate_ext.fk_in_names($1, $2)",
 						front, back);
-	foreach (lc, statements)
-		(void) sql_run("%s", (char *) lfirst(lc));
+	foreach (lc, changes)
+	{
+		CarryChange *change = lfirst(lc);
+
+		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
+	}
 	CommandCounterIncrement();
 	foreach (lc, names)
 		exchange_names(m, atooid(lfirst(lc)), atooid(strchr(lfirst(lc), ' ') + 1));
@@ -305,10 +324,102 @@ fk_in_settle(Migration *m, Oid left, bool drop, bool refuse)
 	}
 }
 
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+static char *
+note_of(const FkStep *step)
+{
+	if (fk_is_add(step))
+		return "the rows are not looked at: the key is marked NOT VALID";
+	if (strchr(step->statement, '?') != NULL)
+		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
+			   "not known yet";
+	return NULL;
+}
+
+static void
+plan_steps(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	foreach (lc, find_steps(m->source, m->target, true))
+	{
+		FkStep *step = lfirst(lc);
+		char *statement = named(step, name_asleep(m, step->relation, step->name, m->target));
+
+		if (fk_is_add(step))
+			plan_add(plan, statement,
+					 psprintf("%s and then SHARE ROW EXCLUSIVE on %s and its partitions",
+							  plan_lock(ShareRowExclusiveLock, sql_relation(step->relation)),
+							  sql_relation(m->target)),
+					 note_of(step));
+		else
+			plan_add_ddl(plan, statement, note_of(step));
+	}
+}
+
+/* A name that comes in the place of another: of those that move, and of those that will. */
+static void
+plan_names(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	foreach (lc, carry_texts(
+					 NULL,
+					 "SELECT k.conrelid || ' ' || k.conname FROM migrate_ext.fk_in_keys($1, $2) f"
+					 " JOIN pg_catalog.pg_constraint k ON k.oid = f.fk"
+					 " WHERE NOT f.asleep"
+					 " AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, $1, $2))"
+					 " ORDER BY k.conrelid, k.conname",
+					 m->source, m->target))
+	{
+		Oid child = atooid(lfirst(lc));
+		char *name = strchr(lfirst(lc), ' ') + 1;
+
+		plan_add(plan,
+				 psprintf("ALTER TABLE %s RENAME CONSTRAINT %s TO %s", sql_relation(child),
+						  quote_identifier(name),
+						  quote_identifier(name_asleep(m, child, name, m->source))),
+				 plan_swap_lock(plan),
+				 PLAN_EQUIVALENT "; the key for the other table gets the name");
+	}
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	if (part == CARRY_PREPARE)
+		plan_steps(plan);
+	else if (part == CARRY_COLLECT)
+	{
+		foreach (lc, carry_changes(NULL, "fk_in_flip", m->source, m->target, true))
+		{
+			Oid relid = ((CarryChange *) lfirst(lc))->relid;
+
+			if (relid != m->source && relid != m->target)
+				plan_add_lock(plan, relid, ShareRowExclusiveLock);
+		}
+	}
+	else if (part == CARRY_MOVE)
+	{
+		carry_plan_changes(plan, "fk_in_flip", "ALTER TABLE ONLY");
+		plan_names(plan);
+	}
+}
+
 const Carrier carry_fk_in = {
 	.name = "incoming foreign keys",
 	.prepare = prepare,
 	.locks = locks,
 	.collect = collect,
 	.move = move,
+	.plan = plan_part,
 };

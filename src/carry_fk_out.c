@@ -49,10 +49,23 @@
 #include "settings.h"
 #include "sqlgen.h"
 
-/* All questions for steps are one statement. */
-static SPIPlanPtr steps_plan = NULL;
+/* What is left to do; List of FkStep *.  ahead: see the SQL function. */
+static List *
+find_steps(Oid front, Oid back, bool ahead)
+{
+	static SPIPlanPtr plan = NULL;
 
-#define STEPS &steps_plan, "fk_out_steps"
+	return fk_find_steps(&plan, "fk_out_steps", front, back, ahead);
+}
+
+/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
+static char *
+statement_of(const FkStep *step, Oid front, Oid back)
+{
+	if (!fk_is_add(step) || step->referenced != front)
+		return step->statement;
+	return carry_renamed(step->statement, fk_referenced(step->statement), sql_relation(back));
+}
 
 /* ------------------------------------------------------------------------
  * Making
@@ -95,11 +108,9 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
 	if (step->referenced != front)
 		LockRelationOid(step->referenced, ShareRowExclusiveLock);
-	/* one that points at its own table names the front */
-	fk_add(relinfo_owner(back), back, step->name, step->statement,
-		   step->referenced == front ? carry_range(back) : NULL);
+	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
 	copy_names(front, back);
-	fk_disable(STEPS, front, back, step->name);
+	fk_disable(find_steps(front, back, false), step->name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
@@ -111,14 +122,16 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	FkStep *step = fk_next_step(STEPS, front, back, NULL, NULL);
+	List *steps = find_steps(front, back, false);
+	FkStep *step;
 
-	if (step == NULL || look_only)
-		return step == NULL;
-	if (strcmp(step->kind, "add") == 0)
+	if (steps == NIL || look_only)
+		return steps == NIL;
+	step = linitial(steps);
+	if (fk_is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(STEPS, front, back, step->name);
+		fk_disable(steps, step->name);
 	else
 	{
 		carry_run(relinfo_owner(step->relation), step->statement);
@@ -133,26 +146,36 @@ prepare(Migration *m, Direction direction, bool look_only)
  */
 
 /*
- * Under the swap's locks: lock what the keys of both tables point at against
- * writers as well, all waits within one lock_timeout_ms.  With its partitions,
- * which have rows of their own in pg_constraint.  55P03 where one is not to be had.
+ * What the keys of both tables point at, in the order of locking; List of OIDs as
+ * text.  With its partitions, which have rows of their own in pg_constraint.
+ */
+static List *
+find_referenced(const Migration *m)
+{
+	static SPIPlanPtr plan = NULL;
+
+	return carry_texts(&plan,
+					   "SELECT DISTINCT k.confrelid::text, k.confrelid"
+					   " FROM pg_catalog.pg_constraint k"
+					   " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
+					   " AND k.confrelid NOT IN ($1, $2)"
+					   " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
+					   " WHERE p.relation = k.confrelid) ORDER BY k.confrelid",
+					   m->source, m->target);
+}
+
+/*
+ * Under the swap's locks: lock what the keys point at against writers as well,
+ * all waits within one lock_timeout_ms.  55P03 where one is not to be had.
  */
 static void
 lock_referenced(Migration *m)
 {
-	static SPIPlanPtr plan = NULL;
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	TimestampTz began = GetCurrentTimestamp();
 	ListCell *lc;
 
-	foreach (lc, carry_texts(&plan,
-							 "SELECT DISTINCT k.confrelid::text, k.confrelid"
-							 " FROM pg_catalog.pg_constraint k"
-							 " WHERE k.conrelid IN ($1, $2) AND k.contype = 'f'"
-							 " AND k.confrelid NOT IN ($1, $2)"
-							 " AND NOT EXISTS (SELECT FROM migrate_ext.partitions_of($2) p"
-							 " WHERE p.relation = k.confrelid) ORDER BY k.confrelid",
-							 m->source, m->target))
+	foreach (lc, find_referenced(m))
 	{
 		Oid relid = atooid(lfirst(lc));
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
@@ -175,9 +198,13 @@ move(Migration *m, Direction direction, void *collected)
 	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, carry_texts(&plan, "SELECT statement FROM migrate_ext.fk_out_flip($1, $2)",
-							 front_of(m, direction), back_of(m, direction)))
-		(void) sql_run("%s", (char *) lfirst(lc));
+	foreach (lc, carry_changes(&plan, "fk_out_flip", front_of(m, direction), back_of(m, direction),
+							   false))
+	{
+		CarryChange *change = lfirst(lc);
+
+		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
+	}
 	CommandCounterIncrement();
 }
 
@@ -185,6 +212,21 @@ move(Migration *m, Direction direction, void *collected)
  * The end
  * ------------------------------------------------------------------------
  */
+
+static List *
+leaving(Oid other, Oid left, bool ahead)
+{
+	return carry_texts(NULL,
+					   psprintf("SELECT name FROM migrate_ext.fk_out_leaving($1, $2, %s)",
+								ahead ? "true" : "false"),
+					   other, left);
+}
+
+static char *
+drop_statement(char *table, const char *name)
+{
+	return psprintf("ALTER TABLE %s DROP CONSTRAINT %s", table, quote_identifier(name));
+}
 
 /*
  * Sleeping triggers must not be left to a table that stays on its own, and awake
@@ -199,22 +241,13 @@ leave(Migration *m, Oid left)
 	Oid other = completed ? m->target : m->source;
 	ListCell *lc;
 
-	foreach (
-		lc, carry_texts(NULL,
-						"SELECT pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I',"
-						" b.conrelid::pg_catalog.regclass, b.conname)"
-						" FROM pg_catalog.pg_constraint b WHERE b.conrelid = $2 AND b.contype = 'f'"
-						" AND b.conparentid = 0"
-						" AND (EXISTS (SELECT FROM migrate_ext.fk_out_triggers(b.oid) t"
-						" WHERE t.enabled = 'D')"
-						" OR migrate_ext.is_carried($1, $2, 'foreign key', b.conname))"
-						" AND (migrate_ext.is_carried($1, $2, 'foreign key', b.conname)"
-						" OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = $2))",
-						other, left))
+	foreach (lc, leaving(other, left, false))
 	{
-		carry_run(relinfo_owner(left), lfirst(lc));
+		char *drop = drop_statement(sql_relation(left), lfirst(lc));
+
+		carry_run(relinfo_owner(left), drop);
 		event_add(m, "foreign_key_dropped", NULL, "%s, which is not kept in step any more: %s",
-				  sql_relation(left), (char *) lfirst(lc));
+				  sql_relation(left), drop);
 	}
 	/* the rest is of a target that was given to us */
 	foreach (lc, carry_texts(NULL,
@@ -227,10 +260,73 @@ leave(Migration *m, Oid left)
 		(void) sql_run("%s", (char *) lfirst(lc));
 }
 
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+static char *
+note_of(const FkStep *step)
+{
+	if (fk_is_add(step))
+		return "the rows are not looked at: where they are the key is marked NOT VALID";
+	if (strchr(step->statement, '?') != NULL)
+		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
+			   "not known yet";
+	return NULL;
+}
+
+static void
+plan_steps(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	foreach (lc, find_steps(m->source, m->target, true))
+	{
+		FkStep *step = lfirst(lc);
+		char *lock = plan_lock(ShareRowExclusiveLock, sql_relation(step->referenced));
+
+		if (fk_is_add(step))
+			plan_add(plan, statement_of(step, m->source, m->target),
+					 psprintf("%s%sSHARE ROW EXCLUSIVE on %s and its partitions",
+							  step->referenced == m->source ? "" : lock,
+							  step->referenced == m->source ? "" : " and then ",
+							  sql_relation(m->target)),
+					 note_of(step));
+		else
+			plan_add_ddl(plan, step->statement, note_of(step));
+	}
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+	ListCell *lc;
+
+	if (part == CARRY_PREPARE)
+		plan_steps(plan);
+	else if (part == CARRY_COLLECT)
+	{
+		foreach (lc, find_referenced(m))
+			plan_add_lock(plan, atooid(lfirst(lc)), ShareRowExclusiveLock);
+	}
+	else if (part == CARRY_MOVE)
+		carry_plan_changes(plan, "fk_out_flip", "ALTER TABLE ONLY");
+	else
+	{
+		foreach (lc, leaving(m->target, m->source, plan->swapped))
+			plan_add_ddl(plan, drop_statement(plan_relation(plan, m->source), lfirst(lc)),
+						 "only if complete is to keep the original");
+	}
+}
+
 const Carrier carry_fk_out = {
 	.name = "outgoing foreign keys",
 	.prepare = prepare,
 	.collect = collect,
 	.move = move,
 	.leave = leave,
+	.plan = plan_part,
 };

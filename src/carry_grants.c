@@ -34,11 +34,14 @@
 #include "catalog/pg_class.h"
 #include "storage/bufmgr.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "carry_statements.h"
+#include "relinfo.h"
 
 /* ------------------------------------------------------------------------
  * Against GRANTs under way
@@ -139,10 +142,32 @@ same_acl(const Acl *a, const Acl *b)
 	return a == NULL || b == NULL ? a == b : aclequal(a, b);
 }
 
-static void
-copy_table_acl(Oid front, Oid back, bool exact)
+/* A list that is to become another one. */
+typedef struct AclChange
 {
-	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
+	AttrNumber column; /* of the back table, or 0 */
+	Acl *is;
+	Acl *wanted;
+} AclChange;
+
+/* The list of changes with one more, if it is one. */
+static List *
+add_change(List *changes, AttrNumber column, Acl *is, Acl *wanted)
+{
+	AclChange *change;
+
+	if (same_acl(is, wanted))
+		return changes;
+	change = palloc(sizeof(AclChange));
+	change->column = column;
+	change->is = is;
+	change->wanted = wanted;
+	return lappend(changes, change);
+}
+
+static List *
+add_table(List *changes, Oid front, Oid back, bool exact)
+{
 	HeapTuple from = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
 	HeapTuple to = SearchSysCache1(RELOID, ObjectIdGetDatum(back));
 	Oid owner = ((Form_pg_class) GETSTRUCT(to))->relowner;
@@ -152,47 +177,42 @@ copy_table_acl(Oid front, Oid back, bool exact)
 	if (!exact && (is != NULL || wanted != NULL))
 		wanted = aclmerge(is ? is : acldefault(OBJECT_TABLE, owner),
 						  wanted ? wanted : acldefault(OBJECT_TABLE, owner), owner);
-	if (!same_acl(is, wanted))
-		write_acl(classes, to, Anum_pg_class_relacl, (ObjectAddress){RelationRelationId, back, 0},
-				  owner, is, wanted);
 	ReleaseSysCache(from);
 	ReleaseSysCache(to);
-	table_close(classes, NoLock);
+	return add_change(changes, 0, is, wanted);
 }
 
-static void
-copy_column_acl(Relation attributes, HeapTuple from, Oid back, Oid owner, bool exact)
+static List *
+add_column(List *changes, HeapTuple from, Oid back, bool exact)
 {
 	Form_pg_attribute att = (Form_pg_attribute) GETSTRUCT(from);
 	Acl *wanted = read_acl(ATTNUM, from, Anum_pg_attribute_attacl);
 	HeapTuple to = SearchSysCacheAttName(back, NameStr(att->attname));
+	AttrNumber column;
 	Acl *is;
 
 	if (!HeapTupleIsValid(to))
-		return;
+		return changes;
+	column = ((Form_pg_attribute) GETSTRUCT(to))->attnum;
 	is = read_acl(ATTNUM, to, Anum_pg_attribute_attacl);
+	ReleaseSysCache(to);
 	if (!exact && is != NULL && wanted != NULL)
-		wanted = aclmerge(is, wanted, owner);
+		wanted = aclmerge(is, wanted, relinfo_owner(back));
 	else if (!exact && wanted == NULL)
 		wanted = is;
-	if (!same_acl(is, wanted))
-	{
-		ObjectAddress object = {RelationRelationId, back,
-								((Form_pg_attribute) GETSTRUCT(to))->attnum};
-
-		write_acl(attributes, to, Anum_pg_attribute_attacl, object, owner, is, wanted);
-	}
-	ReleaseSysCache(to);
+	return add_change(changes, column, is, wanted);
 }
 
-/* By name; a column that only the back table has keeps what it has. */
-static void
-copy_column_acls(Oid front, Oid back, bool exact)
+/*
+ * What differs; List of AclChange *.  Columns by name; one that only the back
+ * table has keeps what it has.
+ */
+static List *
+find_changes(Oid front, Oid back, bool exact)
 {
-	Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+	List *changes = add_table(NIL, front, back, exact);
 	HeapTuple class = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
 	int natts = ((Form_pg_class) GETSTRUCT(class))->relnatts;
-	Oid owner = ((Form_pg_class) GETSTRUCT(class))->relowner;
 
 	ReleaseSysCache(class);
 	for (int attnum = 1; attnum <= natts; attnum++)
@@ -202,10 +222,24 @@ copy_column_acls(Oid front, Oid back, bool exact)
 		if (!HeapTupleIsValid(from))
 			continue;
 		if (!((Form_pg_attribute) GETSTRUCT(from))->attisdropped)
-			copy_column_acl(attributes, from, back, owner, exact);
+			changes = add_column(changes, from, back, exact);
 		ReleaseSysCache(from);
 	}
-	table_close(attributes, NoLock);
+	return changes;
+}
+
+static void
+make_change(Relation classes, Relation attributes, Oid back, const AclChange *change)
+{
+	ObjectAddress object = {RelationRelationId, back, change->column};
+	HeapTuple tuple = change->column == 0 ? SearchSysCache1(RELOID, ObjectIdGetDatum(back))
+										  : SearchSysCache2(ATTNUM, ObjectIdGetDatum(back),
+															Int16GetDatum(change->column));
+
+	write_acl(change->column == 0 ? classes : attributes, tuple,
+			  change->column == 0 ? Anum_pg_class_relacl : Anum_pg_attribute_attacl, object,
+			  relinfo_owner(back), change->is, change->wanted);
+	ReleaseSysCache(tuple);
 }
 
 /* ------------------------------------------------------------------------
@@ -226,13 +260,43 @@ collect(Migration *m, Direction direction)
 static void
 move(Migration *m, Direction direction, void *collected)
 {
-	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	bool exact = *(bool *) collected;
+	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
+	Relation attributes = table_open(AttributeRelationId, RowExclusiveLock);
+	ListCell *lc;
 
-	copy_table_acl(front, back, exact);
-	copy_column_acls(front, back, exact);
+	foreach (lc, find_changes(front_of(m, direction), back, *(bool *) collected))
+		make_change(classes, attributes, back, lfirst(lc));
+	table_close(attributes, NoLock);
+	table_close(classes, NoLock);
 	CommandCounterIncrement();
 }
 
-const Carrier carry_grants = {"grants", NULL, collect, move};
+/* "-- the privileges on column a of public.t become {shop=r/shop}" */
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+	Oid back = m->target;
+	ListCell *lc;
+
+	if (part != CARRY_MOVE)
+		return;
+	foreach (lc, find_changes(m->source, back, carry_is_exact(m, DIRECTION_FORWARD)))
+	{
+		AclChange *change = lfirst(lc);
+		char *object = plan_relation(plan, back);
+		char *list = "those that its owner has by default";
+
+		if (change->column != 0)
+			object = psprintf("column %s of %s",
+							  quote_identifier(get_attname(back, change->column, false)), object);
+		if (change->wanted != NULL)
+			list = OidOutputFunctionCall(F_ARRAY_OUT, PointerGetDatum(change->wanted));
+		plan_add(plan, psprintf("-- the privileges on %s become %s", object, list),
+				 plan_swap_lock(plan), PLAN_EQUIVALENT);
+	}
+}
+
+const Carrier carry_grants = {
+	.name = "grants", .collect = collect, .move = move, .plan = plan_part};

@@ -54,6 +54,7 @@
 
 #include "carry_named.h"
 #include "carry_publications.h"
+#include "relinfo.h"
 #include "retarget.h"
 #include "row_types.h"
 #include "straggler.h"
@@ -339,25 +340,33 @@ is_written(Retarget *r, const Named *named)
 	return writes;
 }
 
+/* Does any? */
+static bool
+is_written_by_functions(Oid front, Oid back)
+{
+	Retarget *r = NULL;
+	ListCell *lc;
+
+	foreach (lc, find_named(front))
+	{
+		if (r == NULL)
+			r = retarget_create(front, back);
+		if (is_written(r, lfirst(lc)))
+			return true;
+	}
+	return false;
+}
+
 /* Where functions write to the table, a trigger on each of both. */
 static bool
 prepare_named(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	Retarget *r = NULL;
-	bool written = false;
-	ListCell *lc;
 
 	if (straggler_is_in_place(front, false) && straggler_is_in_place(back, true))
 		return true;
-	foreach (lc, find_named(front))
-	{
-		if (r == NULL)
-			r = retarget_create(front, back);
-		written |= is_written(r, lfirst(lc));
-	}
-	if (!written)
+	if (!is_written_by_functions(front, back))
 		return true;
 	if (look_only)
 		return false;
@@ -389,8 +398,82 @@ move_named(Migration *m, Direction direction, void *collected)
 	}
 }
 
-const Carrier carry_named = {
-	.name = "named", .prepare = prepare_named, .locks = named_locks, .move = move_named};
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+bool
+carry_named_has_straggler(const Migration *m)
+{
+	return relinfo_trigger_state(m->source, STRAGGLER_TRIGGER_NAME) != '\0' ||
+		   (m->state < STATE_SWAPPED && is_written_by_functions(m->source, m->target));
+}
+
+static bool
+is_moved(const Retarget *r, const Named *named)
+{
+	const Store *store = find_store(named->class);
+	Relation catalog = table_open(named->class, AccessShareLock);
+	HeapTuple tuple = fetch(store, catalog, named->oid);
+	bool result = HeapTupleIsValid(tuple) && is_ours(store, r, catalog, tuple);
+
+	table_close(catalog, AccessShareLock);
+	return result;
+}
+
+static void
+plan_moves(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	Retarget *r = retarget_create(m->source, m->target);
+	ListCell *lc;
+
+	if (r->exchanges_types)
+		plan_add(plan,
+				 psprintf("-- %s and %s exchange their row types", plan_relation(plan, m->target),
+						  plan_relation(plan, m->source)),
+				 plan_swap_lock(plan), PLAN_EQUIVALENT);
+	foreach (lc, find_named(m->source))
+	{
+		Named *named = lfirst(lc);
+		ObjectAddress object = {named->class, named->oid, 0};
+
+		if (is_moved(r, named))
+			carry_plan_follows(plan, getObjectDescription(&object, false), "names");
+	}
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Migration *m = plan->m;
+
+	if (part == CARRY_PREPARE && is_written_by_functions(m->source, m->target))
+	{
+		plan_add_all_ddl(plan, straggler_put_sql(m->source, false), NULL);
+		plan_add_all_ddl(
+			plan, straggler_put_sql(m->target, true),
+			"refuses what a function that waited for the swap writes to the table that "
+			"is not in use");
+	}
+	if (part != CARRY_MOVE)
+		return;
+	if (carry_named_has_straggler(m))
+	{
+		plan_add_ddl(plan, straggler_switch_sql(plan_relation(plan, m->source), true),
+					 PLAN_IN_SWAP);
+		plan_add_ddl(plan, straggler_switch_sql(plan_relation(plan, m->target), false),
+					 PLAN_IN_SWAP);
+	}
+	plan_moves(plan);
+}
+
+const Carrier carry_named = {.name = "named",
+							 .prepare = prepare_named,
+							 .locks = named_locks,
+							 .move = move_named,
+							 .plan = plan_part};
 
 /* ------------------------------------------------------------------------
  * For preflight

@@ -13,4 +13,7 @@
 
 extern const Carrier carry_named;
 
+/* Are the straggler triggers there, or will they be made? */
+extern bool carry_named_has_straggler(const Migration *m);
+
 #endif

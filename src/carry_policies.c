@@ -56,24 +56,30 @@ collect(Migration *m, Direction direction)
 	return collected;
 }
 
+/* Set the flags in a copy of the back table's row; true if they were others. */
+static bool
+set_flags(Oid front, Form_pg_class back, bool exact)
+{
+	HeapTuple from = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
+	Form_pg_class wanted = (Form_pg_class) GETSTRUCT(from);
+	bool enabled = wanted->relrowsecurity || (!exact && back->relrowsecurity);
+	bool forced = wanted->relforcerowsecurity || (!exact && back->relforcerowsecurity);
+	bool others = back->relrowsecurity != enabled || back->relforcerowsecurity != forced;
+
+	back->relrowsecurity = enabled;
+	back->relforcerowsecurity = forced;
+	ReleaseSysCache(from);
+	return others;
+}
+
 static void
 copy_flags(Oid front, Oid back, bool exact)
 {
 	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
-	HeapTuple from = SearchSysCache1(RELOID, ObjectIdGetDatum(front));
 	HeapTuple to = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(back));
-	Form_pg_class is = (Form_pg_class) GETSTRUCT(to);
-	Form_pg_class wanted = (Form_pg_class) GETSTRUCT(from);
-	bool enabled = wanted->relrowsecurity || (!exact && is->relrowsecurity);
-	bool forced = wanted->relforcerowsecurity || (!exact && is->relforcerowsecurity);
 
-	if (is->relrowsecurity != enabled || is->relforcerowsecurity != forced)
-	{
-		is->relrowsecurity = enabled;
-		is->relforcerowsecurity = forced;
+	if (set_flags(front, (Form_pg_class) GETSTRUCT(to), exact))
 		CatalogTupleUpdate(classes, &to->t_self, to);
-	}
-	ReleaseSysCache(from);
 	heap_freetuple(to);
 	table_close(classes, NoLock);
 	CommandCounterIncrement();
@@ -91,4 +97,36 @@ move(Migration *m, Direction direction, void *arg)
 	copy_flags(front_of(m, direction), back, collected->exact);
 }
 
-const Carrier carry_policies = {"policies", prepare, collect, move};
+static void
+plan_flags(MigrationPlan *plan, bool exact)
+{
+	Migration *m = plan->m;
+	HeapTuple to = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(m->target));
+	Form_pg_class class = (Form_pg_class) GETSTRUCT(to);
+
+	if (set_flags(m->source, class, exact))
+		plan_add(plan,
+				 psprintf("ALTER TABLE %s %s ROW LEVEL SECURITY, %s ROW LEVEL SECURITY",
+						  plan_relation(plan, m->target),
+						  class->relrowsecurity ? "ENABLE" : "DISABLE",
+						  class->relforcerowsecurity ? "FORCE" : "NO FORCE"),
+				 plan_swap_lock(plan), PLAN_EQUIVALENT);
+	heap_freetuple(to);
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Collected *collected;
+
+	if (part == CARRY_PREPARE)
+		carry_plan_statements(plan, "carry_policies");
+	if (part != CARRY_MOVE)
+		return;
+	collected = collect(plan->m, DIRECTION_FORWARD);
+	plan_add_all_ddl(plan, collected->statements, PLAN_IN_SWAP);
+	plan_flags(plan, collected->exact);
+}
+
+const Carrier carry_policies = {
+	.name = "policies", .prepare = prepare, .collect = collect, .move = move, .plan = plan_part};

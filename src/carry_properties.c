@@ -18,6 +18,8 @@
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "commands/seclabel.h"
+#include "utils/builtins.h"
+#include "utils/lsyscache.h"
 
 #include "carry_statements.h"
 #include "catalog_spi.h"
@@ -118,7 +120,60 @@ move_labels(Migration *m, Direction direction, void *labels)
 	CommandCounterIncrement();
 }
 
-const Carrier carry_columns = {"columns", prepare_columns, NULL, NULL};
-const Carrier carry_checks = {"CHECK constraints", prepare_checks, NULL, NULL};
-const Carrier carry_storage = {"storage parameters", prepare_storage, NULL, NULL};
-const Carrier carry_labels = {"security labels", NULL, collect_labels, move_labels};
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+static void
+plan_columns(MigrationPlan *plan, CarryPart part)
+{
+	if (part == CARRY_PREPARE)
+		carry_plan_statements(plan, "carry_columns");
+}
+
+static void
+plan_checks(MigrationPlan *plan, CarryPart part)
+{
+	if (part == CARRY_PREPARE)
+		carry_plan_statements(plan, "carry_checks");
+}
+
+static void
+plan_storage(MigrationPlan *plan, CarryPart part)
+{
+	if (part == CARRY_PREPARE)
+		carry_plan_statements(plan, "carry_storage");
+}
+
+/* "SECURITY LABEL FOR provider ON COLUMN schema.t.a IS 'label'" */
+static void
+plan_labels(MigrationPlan *plan, CarryPart part)
+{
+	Oid back = plan->m->target;
+	ListCell *lc;
+
+	if (part != CARRY_MOVE)
+		return;
+	foreach (lc, (List *) collect_labels(plan->m, DIRECTION_FORWARD))
+	{
+		Label *label = lfirst(lc);
+		char *object = psprintf("TABLE %s", plan_relation(plan, back));
+
+		if (label->column != 0)
+			object = psprintf("COLUMN %s.%s", plan_relation(plan, back),
+							  quote_identifier(get_attname(back, label->column, false)));
+		plan_add(plan,
+				 psprintf("SECURITY LABEL FOR %s ON %s IS %s", quote_identifier(label->provider),
+						  object, label->label ? quote_literal_cstr(label->label) : "NULL"),
+				 plan_swap_lock(plan), PLAN_EQUIVALENT);
+	}
+}
+
+const Carrier carry_columns = {.name = "columns", .prepare = prepare_columns, .plan = plan_columns};
+const Carrier carry_checks = {
+	.name = "CHECK constraints", .prepare = prepare_checks, .plan = plan_checks};
+const Carrier carry_storage = {
+	.name = "storage parameters", .prepare = prepare_storage, .plan = plan_storage};
+const Carrier carry_labels = {
+	.name = "security labels", .collect = collect_labels, .move = move_labels, .plan = plan_labels};

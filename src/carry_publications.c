@@ -247,23 +247,32 @@ invalidate(Oid relid)
 	InvalidatePublicationRels(GetPubPartitionOptionRelations(NIL, PUBLICATION_PART_ALL, relid));
 }
 
+/* Copies of the entries of a table; List of HeapTuple. */
+static List *
+find_entries(Relation entries, Oid relid)
+{
+	List *found = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_publication_rel_prrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(entries, PublicationRelPrrelidPrpubidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = lappend(found, heap_copytuple(tuple));
+	systable_endscan(scan);
+	return found;
+}
+
 static void
 move_publications(Migration *m, Direction direction, void *collected)
 {
 	Retarget *r = retarget_create(front_of(m, direction), back_of(m, direction));
 	Relation entries = table_open(PublicationRelRelationId, RowExclusiveLock);
-	List *found = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	List *found = find_entries(entries, r->from);
 	ListCell *lc;
 
-	ScanKeyInit(&key, Anum_pg_publication_rel_prrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(r->from));
-	scan = systable_beginscan(entries, PublicationRelPrrelidPrpubidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found = lappend(found, heap_copytuple(tuple));
-	systable_endscan(scan);
 	foreach (lc, found)
 		move_entry(m, r, entries, lfirst(lc));
 	table_close(entries, RowExclusiveLock);
@@ -274,4 +283,26 @@ move_publications(Migration *m, Direction direction, void *collected)
 	}
 }
 
-const Carrier carry_publications = {.name = "publications", .move = move_publications};
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Relation entries;
+	ListCell *lc;
+
+	if (part != CARRY_MOVE)
+		return;
+	entries = table_open(PublicationRelRelationId, AccessShareLock);
+	foreach (lc, find_entries(entries, plan->m->source))
+	{
+		Form_pg_publication_rel entry = (Form_pg_publication_rel) GETSTRUCT((HeapTuple) lfirst(lc));
+
+		carry_plan_follows(plan,
+						   psprintf("publication %s",
+									quote_identifier(get_publication_name(entry->prpubid, false))),
+						   "publishes");
+	}
+	table_close(entries, AccessShareLock);
+}
+
+const Carrier carry_publications = {
+	.name = "publications", .move = move_publications, .plan = plan_part};

@@ -64,18 +64,21 @@ typedef struct Statement
 
 /* What is to be done; List of Statement *. */
 static List *
-ask(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan)
+ask(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan, bool ahead)
 {
 	Oid front = front_of(m, direction);
-	Oid types[] = {INT8OID, OIDOID, OIDOID, BOOLOID, BOOLOID};
-	Datum values[] = {
-		Int64GetDatum(m->id), ObjectIdGetDatum(front), ObjectIdGetDatum(back_of(m, direction)),
-		BoolGetDatum(carry_is_exact(m, direction)), BoolGetDatum(!holds_swap_locks(front))};
+	Oid types[] = {INT8OID, OIDOID, OIDOID, BOOLOID, BOOLOID, BOOLOID};
+	Datum values[] = {Int64GetDatum(m->id),
+					  ObjectIdGetDatum(front),
+					  ObjectIdGetDatum(back_of(m, direction)),
+					  BoolGetDatum(carry_is_exact(m, direction)),
+					  BoolGetDatum(!holds_swap_locks(front)),
+					  BoolGetDatum(ahead)};
 	CatalogCall call = {.plan = plan};
 	List *statements = NIL;
 	uint64 count = catalog_begin(
 		&call,
-		psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5)",
+		psprintf("SELECT statement, made, run_as FROM migrate_ext.%s($1, $2, $3, $4, $5, $6)",
 				 function),
 		lengthof(types), types, values, NULL);
 
@@ -126,7 +129,7 @@ bool
 carry_by_statements(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan,
 					bool look_only)
 {
-	List *statements = ask(m, direction, function, plan);
+	List *statements = ask(m, direction, function, plan, false);
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PIECE_MS);
 	Oid owner;
 	StringInfoData texts;
@@ -155,6 +158,15 @@ carry_by_statements(Migration *m, Direction direction, const char *function, SPI
 	}
 	record(m, function, count, texts.data, made.data);
 	return false;
+}
+
+void
+carry_plan_statements(MigrationPlan *plan, const char *function)
+{
+	ListCell *lc;
+
+	foreach (lc, ask(plan->m, DIRECTION_FORWARD, function, NULL, true))
+		plan_add_ddl(plan, ((Statement *) lfirst(lc))->text, NULL);
 }
 
 /*

@@ -24,13 +24,16 @@
 extern bool carry_is_exact(const Migration *m, Direction direction);
 
 /*
- * Execute what migrate_ext.<function>(migration id, front, back, exact, leaves)
- * returns, as the back table's owner, until none is left or the time of one
+ * Execute what migrate_ext.<function>(migration id, front, back, exact, leaves,
+ * ahead = false) returns, as the back table's owner, until none is left or the time of one
  * attempt is over.  True if nothing was left to do; look_only: change nothing.
  * Under the swap's locks partitions are not looked at: they were a moment ago.
  * plan: see CatalogCall, one a function.
  */
 extern bool carry_by_statements(Migration *m, Direction direction, const char *function,
 								SPIPlanPtr *plan, bool look_only);
+
+/* For plan(): the same statements, and (ahead) those that can follow them. */
+extern void carry_plan_statements(MigrationPlan *plan, const char *function);
 
 #endif

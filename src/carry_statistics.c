@@ -16,6 +16,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_statistic_ext.h"
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
@@ -85,6 +86,16 @@ is_taken(const char *name, Oid schema)
 	return SearchSysCacheExists2(STATEXTNAMENSP, CStringGetDatum(name), ObjectIdGetDatum(schema));
 }
 
+static char *
+free_name(const char *name, const char *suffix, Oid schema)
+{
+	char *other = name_make(name, suffix);
+
+	for (int number = 1; is_taken(other, schema); number++)
+		other = name_make(name, psprintf("%d%s", number, suffix));
+	return other;
+}
+
 static void
 rename_statistics(Relation catalog, HeapTuple tuple, const char *name)
 {
@@ -103,7 +114,6 @@ exchange_names(Relation catalog, const StatisticsPair *pair, const char *suffix)
 	HeapTuple front = SearchSysCacheCopy1(STATEXTOID, ObjectIdGetDatum(pair->front));
 	HeapTuple back = SearchSysCacheCopy1(STATEXTOID, ObjectIdGetDatum(pair->back));
 	char *name;
-	char *other;
 	Oid schema;
 
 	/* nothing but the table's lock holds them: one may have been dropped */
@@ -111,10 +121,7 @@ exchange_names(Relation catalog, const StatisticsPair *pair, const char *suffix)
 		return;
 	schema = ((Form_pg_statistic_ext) GETSTRUCT(front))->stxnamespace;
 	name = pstrdup(NameStr(((Form_pg_statistic_ext) GETSTRUCT(front))->stxname));
-	other = name_make(name, suffix);
-	for (int number = 1; is_taken(other, schema); number++)
-		other = name_make(name, psprintf("%d%s", number, suffix));
-	rename_statistics(catalog, front, other);
+	rename_statistics(catalog, front, free_name(name, suffix, schema));
 	rename_statistics(catalog, back, name);
 }
 
@@ -130,4 +137,71 @@ move(Migration *m, Direction direction, void *pairs)
 	table_close(catalog, NoLock);
 }
 
-const Carrier carry_statistics = {"extended statistics", prepare, collect, move};
+/* ------------------------------------------------------------------------
+ * For plan()
+ * ------------------------------------------------------------------------
+ */
+
+static void
+plan_rename(MigrationPlan *plan, const char *schema, const char *from, const char *to)
+{
+	plan_add(plan,
+			 psprintf("ALTER STATISTICS %s RENAME TO %s", sql_qualified(schema, from),
+					  quote_identifier(to)),
+			 plan_swap_lock(plan), PLAN_EQUIVALENT);
+}
+
+/* Names of the counterparts that there are, and of those that there will be. */
+static void
+plan_names(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	Oid types[] = {INT8OID, OIDOID, OIDOID};
+	Datum values[] = {Int64GetDatum(m->id), ObjectIdGetDatum(m->source),
+					  ObjectIdGetDatum(m->target)};
+	CatalogCall call = {0};
+	uint64 count = catalog_begin(
+		&call,
+		"SELECT n.nspname, f.stxname, b.stxname::pg_catalog.text"
+		" FROM migrate_ext.statistics_pairs($2, $3) p"
+		" JOIN pg_catalog.pg_statistic_ext f ON f.oid = p.front_oid"
+		" JOIN pg_catalog.pg_statistic_ext b ON b.oid = p.back_oid"
+		" JOIN pg_catalog.pg_namespace n ON n.oid = f.stxnamespace"
+		" UNION ALL SELECT schema, name, back_name FROM migrate_ext.statistics_coming($1, $2, $3)"
+		" ORDER BY 1, 2",
+		lengthof(types), types, values, NULL);
+
+	for (uint64 i = 0; i < count; i++)
+	{
+		char *schema = catalog_value_text(&call, i, 1);
+		char *name = catalog_value_text(&call, i, 2);
+		char *back_name = catalog_value_text(&call, i, 3);
+		MemoryContext old_context = MemoryContextSwitchTo(call.outer);
+
+		plan_rename(plan, schema, name,
+					free_name(name, ORIGINAL_SUFFIX, get_namespace_oid(schema, false)));
+		plan_rename(plan, schema, back_name, name);
+		MemoryContextSwitchTo(old_context);
+	}
+	catalog_end(&call);
+}
+
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	int before = list_length(plan->steps);
+
+	if (part == CARRY_MOVE)
+		plan_names(plan);
+	if (part != CARRY_PREPARE)
+		return;
+	carry_plan_statements(plan, "carry_statistics");
+	if (list_length(plan->steps) > before)
+		plan->m->analyzed_at = 0; /* as prepare() does: once more */
+}
+
+const Carrier carry_statistics = {.name = "extended statistics",
+								  .prepare = prepare,
+								  .collect = collect,
+								  .move = move,
+								  .plan = plan_part};

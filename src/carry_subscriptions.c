@@ -30,36 +30,70 @@
 #include "catalog.h"
 #include "sqlgen.h"
 
+/* Copies of the entries of a table; List of HeapTuple. */
+static List *
+find_entries(Relation entries, Oid relid)
+{
+	List *found = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(relid));
+	scan = systable_beginscan(entries, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		found = lappend(found, heap_copytuple(tuple));
+	systable_endscan(scan);
+	return found;
+}
+
+static const char *
+name_of(const Form_pg_subscription_rel entry)
+{
+	return quote_identifier(get_subscription_name(entry->srsubid, false));
+}
+
 /* Against ALTER and DROP SUBSCRIPTION, which may be changing the entries. */
 static void
 move_entry(Migration *m, Relation entries, HeapTuple tuple, Oid to)
 {
-	Form_pg_subscription_rel entry;
+	Form_pg_subscription_rel entry = (Form_pg_subscription_rel) GETSTRUCT(tuple);
 
-	tuple = heap_copytuple(tuple);
-	entry = (Form_pg_subscription_rel) GETSTRUCT(tuple);
 	LockSharedObject(SubscriptionRelationId, entry->srsubid, 0, AccessShareLock);
 	entry->srrelid = to;
 	CatalogTupleUpdate(entries, &tuple->t_self, tuple);
-	event_add(m, "subscribed", NULL, "subscription %s feeds %s from now on",
-			  quote_identifier(get_subscription_name(entry->srsubid, false)), sql_relation(to));
+	event_add(m, "subscribed", NULL, "subscription %s feeds %s from now on", name_of(entry),
+			  sql_relation(to));
 }
 
 static void
 move_subscriptions(Migration *m, Direction direction, void *collected)
 {
 	Relation entries = table_open(SubscriptionRelRelationId, RowExclusiveLock);
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
+	ListCell *lc;
 
-	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(front_of(m, direction)));
-	scan = systable_beginscan(entries, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		move_entry(m, entries, tuple, back_of(m, direction));
-	systable_endscan(scan);
+	foreach (lc, find_entries(entries, front_of(m, direction)))
+		move_entry(m, entries, lfirst(lc), back_of(m, direction));
 	table_close(entries, RowExclusiveLock);
 }
 
-const Carrier carry_subscriptions = {.name = "subscriptions", .move = move_subscriptions};
+static void
+plan_part(MigrationPlan *plan, CarryPart part)
+{
+	Relation entries;
+	ListCell *lc;
+
+	if (part != CARRY_MOVE)
+		return;
+	entries = table_open(SubscriptionRelRelationId, AccessShareLock);
+	foreach (lc, find_entries(entries, plan->m->source))
+		carry_plan_follows(plan,
+						   psprintf("subscription %s", name_of((Form_pg_subscription_rel) GETSTRUCT(
+														   (HeapTuple) lfirst(lc)))),
+						   "feeds");
+	table_close(entries, AccessShareLock);
+}
+
+const Carrier carry_subscriptions = {
+	.name = "subscriptions", .move = move_subscriptions, .plan = plan_part};

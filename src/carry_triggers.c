@@ -40,18 +40,18 @@ typedef struct Step
 	char *statement;
 } Step;
 
-/* What is left to do; List of Step *. */
+/* What is left to do; List of Step *.  ahead: see the SQL function. */
 static List *
-find_steps(Oid front, Oid back)
+find_steps(Oid front, Oid back, bool ahead)
 {
-	Oid types[] = {OIDOID, OIDOID};
-	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back)};
+	Oid types[] = {OIDOID, OIDOID, BOOLOID};
+	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back), BoolGetDatum(ahead)};
 	static SPIPlanPtr plan = NULL;
 	CatalogCall call = {.plan = &plan};
 	List *steps = NIL;
-	uint64 count =
-		catalog_begin(&call, "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2)",
-					  2, types, values, NULL);
+	uint64 count = catalog_begin(
+		&call, "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2, $3)",
+		lengthof(types), types, values, NULL);
 
 	for (uint64 i = 0; i < count; i++)
 	{
@@ -123,7 +123,7 @@ static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid back = back_of(m, direction);
-	List *steps = find_steps(front_of(m, direction), back);
+	List *steps = find_steps(front_of(m, direction), back, false);
 	Step *step;
 	ListCell *lc;
 
@@ -140,49 +140,19 @@ prepare(Migration *m, Direction direction, bool look_only)
 	return false;
 }
 
-/* A change of a table in the swap. */
-typedef struct Flip
-{
-	Oid relid;
-	char *change;
-} Flip;
-
-/*
- * Before the renames, or after them, the same: tables are known by OID.  ahead:
- * as if what is left to do were done.  List of Flip *.
- */
-static List *
-find_flips(Oid front, Oid back, bool ahead)
-{
-	static SPIPlanPtr plan = NULL;
-	char *sql = psprintf("SELECT relation || ' ' || change"
-						 " FROM migrate_ext.trigger_flip($1, $2, %s)",
-						 ahead ? "true" : "false");
-	List *flips = NIL;
-	ListCell *lc;
-
-	foreach (lc, carry_texts(ahead ? NULL : &plan, sql, front, back))
-	{
-		Flip *flip = palloc(sizeof(Flip));
-
-		flip->relid = atooid(lfirst(lc));
-		flip->change = strchr(lfirst(lc), ' ') + 1;
-		flips = lappend(flips, flip);
-	}
-	return flips;
-}
-
 static void
 move(Migration *m, Direction direction, void *collected)
 {
+	static SPIPlanPtr plan = NULL;
 	ListCell *lc;
 
-	foreach (lc, find_flips(front_of(m, direction), back_of(m, direction), false))
+	foreach (lc, carry_changes(&plan, "trigger_flip", front_of(m, direction), back_of(m, direction),
+							   false))
 	{
-		Flip *flip = lfirst(lc);
+		CarryChange *change = lfirst(lc);
 
-		carry_run(relinfo_owner(flip->relid),
-				  psprintf("ALTER TABLE %s %s", sql_relation(flip->relid), flip->change));
+		carry_run(relinfo_owner(change->relid),
+				  psprintf("ALTER TABLE %s %s", sql_relation(change->relid), change->change));
 	}
 	CommandCounterIncrement();
 }
@@ -212,21 +182,12 @@ plan_part(MigrationPlan *plan, CarryPart part)
 
 	if (part == CARRY_PREPARE)
 	{
-		foreach (lc, find_steps(m->source, m->target))
+		foreach (lc, find_steps(m->source, m->target, true))
 			plan_add_all_ddl(plan, statements_of(lfirst(lc), m->target),
 							 "triggers sleep on the other table until the swap");
 	}
 	if (part == CARRY_MOVE)
-	{
-		foreach (lc, find_flips(m->source, m->target, true))
-		{
-			Flip *flip = lfirst(lc);
-
-			plan_add_ddl(
-				plan, psprintf("ALTER TABLE %s %s", plan_relation(plan, flip->relid), flip->change),
-				"in the swap's transaction");
-		}
-	}
+		carry_plan_changes(plan, "trigger_flip", "ALTER TABLE");
 }
 
 const Carrier carry_triggers = {

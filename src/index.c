@@ -132,9 +132,9 @@ index_error_context(void *arg)
  * Build one leaf's index, as the owner.
  */
 static void
-build_on_leaf(IndexDef *def, Oid leaf, int64 tie)
+build_on_leaf(IndexDef *def, Oid leaf)
 {
-	char *name = index_def_leaf_name(def, leaf, tie);
+	char *name = index_def_leaf_name(def, leaf);
 
 	(void) sql_run("%s", index_def_sql(def, name, leaf, false));
 	CommandCounterIncrement();
@@ -169,7 +169,7 @@ index_batch(Run *run, void *arg)
 			run_report(run, "building index %s on %s", def->name, get_rel_name(batch->relation));
 			run_as_owner(run);
 			if (!index_def_exists(def, batch->relation))
-				build_on_leaf(def, batch->relation, batch->batch);
+				build_on_leaf(def, batch->relation);
 			run_as_self(run);
 		}
 		batch_finish(run, batch, 0, 0, 0);
@@ -227,7 +227,7 @@ find_or_build(IndexDef *def, Oid leaf, Oid parent_index)
 
 	if (!OidIsValid(index))
 	{
-		build_on_leaf(def, leaf, (int64) leaf);
+		build_on_leaf(def, leaf);
 		index = index_def_find(leaf, parent_index);
 	}
 	if (!OidIsValid(index))
@@ -261,10 +261,9 @@ make_partitioned(IndexDef *def, Oid relid, const char *name)
 		Oid child_index = InvalidOid;
 
 		if (get_rel_relkind(child) == RELKIND_PARTITIONED_TABLE)
-			child_index =
-				make_partitioned(def, child, index_def_leaf_name(def, child, (int64) child));
+			child_index = make_partitioned(def, child, index_def_leaf_name(def, child));
 		else if (def->contype == CONSTRAINT_PRIMARY && !index_def_exists(def, child))
-			build_on_leaf(def, child, (int64) child);
+			build_on_leaf(def, child);
 		child_indexes = lappend_oid(child_indexes, child_index);
 	}
 
@@ -382,7 +381,7 @@ make_on_leaves(Migration *m, IndexDef *def)
 
 		CHECK_FOR_INTERRUPTS();
 		if (!index_def_exists(def, leaf))
-			build_on_leaf(def, leaf, (int64) leaf);
+			build_on_leaf(def, leaf);
 	}
 }
 

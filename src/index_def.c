@@ -26,6 +26,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
+#include "common/hashfn.h"
 #include "index_def.h"
 #include "nodes/nodes.h"
 #include "optimizer/optimizer.h"
@@ -659,17 +660,18 @@ index_def_new_name(IndexDef *def, Oid schema)
 
 /*
  * Where leaf and suffix don't fit in a name, the leaf's is cut, and several
- * leaves may come to the same: a number then tells them apart, one that no
- * other process uses at the same time.
+ * leaves and indexes may come to the same, in several processes at a time: a
+ * hash of both tells them apart, and the name is the same whenever it is asked for.
  */
 char *
-index_def_leaf_name(IndexDef *def, Oid leaf, int64 tie)
+index_def_leaf_name(IndexDef *def, Oid leaf)
 {
 	char *leaf_name = get_rel_name(leaf);
 	char *suffix = def->suffix;
+	char *whole = psprintf("%s%s", leaf_name, suffix);
 
-	if (strlen(leaf_name) + strlen(suffix) >= NAMEDATALEN)
-		suffix = psprintf("_" INT64_FORMAT "_%s", tie,
+	if (strlen(whole) >= NAMEDATALEN)
+		suffix = psprintf("_%08x_%s", hash_bytes((unsigned char *) whole, strlen(whole)),
 						  def->contype == CONSTRAINT_PRIMARY  ? "pkey"
 						  : def->contype == CONSTRAINT_UNIQUE ? "key"
 															  : "idx");

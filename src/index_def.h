@@ -42,8 +42,8 @@ extern List *index_def_wanted(Migration *m);
 /* The statement that makes it; "only": on a partitioned table alone. */
 extern char *index_def_sql(IndexDef *def, const char *name, Oid relid, bool only);
 
-/* A name for it on a leaf, final and free; tie tells apart where cut. */
-extern char *index_def_leaf_name(IndexDef *def, Oid leaf, int64 tie);
+/* A name for it on a leaf, final and free. */
+extern char *index_def_leaf_name(IndexDef *def, Oid leaf);
 
 /*
  * Is there an index on "relid" that serves for it?  Told by text, which may

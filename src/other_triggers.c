@@ -175,9 +175,8 @@ other_triggers_replace(Migration *m, List *names)
  * ------------------------------------------------------------------------
  */
 
-/* Names of those that are disabled and not dropped yet. */
-static List *
-pending_names(const Migration *m)
+List *
+other_triggers_to_drop(const Migration *m)
 {
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(m->id)};
@@ -190,7 +189,7 @@ pending_names(const Migration *m)
 bool
 other_triggers_pending(const Migration *m)
 {
-	return pending_names(m) != NIL;
+	return other_triggers_to_drop(m) != NIL;
 }
 
 /* The body of an attempt. */
@@ -201,7 +200,7 @@ drop_body(Run *run, void *arg)
 	List *names;
 	ListCell *cell;
 
-	if (m == NULL || (names = pending_names(m)) == NIL || get_rel_name(m->source) == NULL)
+	if (m == NULL || (names = other_triggers_to_drop(m)) == NIL || get_rel_name(m->source) == NULL)
 		return;
 	run_limit_lock_waits(run);
 	LockRelationOid(m->source, AccessExclusiveLock);

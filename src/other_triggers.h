@@ -28,7 +28,8 @@ extern void other_triggers_check(Migration *m);
  */
 extern void other_triggers_replace(Migration *m, List *names);
 
-/* Is one of them still to be dropped? */
+/* Names of those that are still to be dropped: List of char *.  Are there any? */
+extern List *other_triggers_to_drop(const Migration *m);
 extern bool other_triggers_pending(const Migration *m);
 
 /*

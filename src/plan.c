@@ -30,6 +30,7 @@
 #include "changelog.h"
 #include "columns.h"
 #include "index_def.h"
+#include "other_triggers.h"
 #include "plan.h"
 #include "preflight_key.h"
 #include "reconcile.h"
@@ -124,6 +125,33 @@ plan_reverse(MigrationPlan *plan)
 }
 
 static void
+plan_replaced(MigrationPlan *plan)
+{
+	char *source = sql_relation(plan->m->source);
+	ListCell *lc;
+
+	foreach (lc, other_triggers_to_drop(plan->m))
+		plan_add_ddl(plan, psprintf("DROP TRIGGER %s ON %s", quote_identifier(lfirst(lc)), source),
+					 "it was replaced, and is disabled");
+}
+
+/* Which ones is told by the rows that will come. */
+static void
+plan_headroom(MigrationPlan *plan)
+{
+	Migration *m = plan->m;
+	char *headroom = json_field(m->definition, "headroom");
+	char *target = plan_relation(plan, m->target);
+
+	if (!m->made_target || headroom == NULL)
+		return;
+	plan_add(
+		plan, psprintf("-- partitions of %s, so that %s of them stay empty", target, headroom),
+		psprintf("SHARE UPDATE EXCLUSIVE on %s, ACCESS EXCLUSIVE on its default partition", target),
+		"as rows come, until complete: CREATE TABLE, ATTACH PARTITION, and triggers as above");
+}
+
+static void
 plan_statistics(MigrationPlan *plan)
 {
 	char *target = sql_relation(plan->m->target);
@@ -196,13 +224,7 @@ plan_swap_locks(MigrationPlan *plan)
 
 	locks = lappend(lappend(locks, &tables[0]), &tables[1]);
 	foreach (lc, locks)
-	{
-		CarryLock *lock = lfirst(lc);
-		char *name = sql_relation(lock->relid);
-
-		plan_add(plan, psprintf("-- lock %s", name), plan_lock(lock->mode, name),
-				 "bounded, all of them together; held until the swap's COMMIT");
-	}
+		plan_add_lock(plan, ((CarryLock *) lfirst(lc))->relid, ((CarryLock *) lfirst(lc))->mode);
 }
 
 static void
@@ -238,14 +260,6 @@ plan_drop_trigger(MigrationPlan *plan, const char *name, char *table)
 			 psprintf("ACCESS EXCLUSIVE on %s", table), "by complete, in one transaction");
 }
 
-/* Where functions write to the table, as of now; one made later is not told. */
-static void
-plan_drop_straggler(MigrationPlan *plan, Oid relid, char *table)
-{
-	if (relinfo_trigger_state(relid, STRAGGLER_TRIGGER_NAME) != '\0')
-		plan_drop_trigger(plan, STRAGGLER_TRIGGER_NAME, table);
-}
-
 static void
 plan_complete(MigrationPlan *plan)
 {
@@ -256,8 +270,11 @@ plan_complete(MigrationPlan *plan)
 
 	plan_drop_trigger(plan, SYNC_TRIGGER_NAME, original);
 	plan_drop_trigger(plan, TRUNCATE_TRIGGER_NAME, original);
-	plan_drop_straggler(plan, m->source, original);
-	plan_drop_straggler(plan, m->target, table);
+	if (carry_named_has_straggler(m))
+	{
+		plan_drop_trigger(plan, STRAGGLER_TRIGGER_NAME, original);
+		plan_drop_trigger(plan, STRAGGLER_TRIGGER_NAME, table);
+	}
 	if (reverse_is_possible(m))
 	{
 		plan_drop_trigger(plan, REVERSE_TRIGGER_NAME, table);
@@ -299,8 +316,10 @@ plan_all(MigrationPlan *plan)
 		plan_reverse(plan);
 		carry_plan(plan, CARRY_PREPARE);
 		plan_statistics(plan);
+		plan_replaced(plan);
 		plan_swap(plan, original);
 	}
+	plan_headroom(plan);
 	plan_complete(plan);
 }
 

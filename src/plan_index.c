@@ -13,7 +13,10 @@
 #include "postgres.h"
 
 #include "access/table.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
+#include "commands/comment.h"
 #include "partitioning/partdesc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -91,7 +94,7 @@ static char *
 leaf_index_name(IndexPlan *ip, IndexDef *def, Oid leaf)
 {
 	Oid schema = get_rel_namespace(leaf);
-	char *name = index_def_leaf_name(def, leaf, (int64) leaf);
+	char *name = index_def_leaf_name(def, leaf);
 	int number;
 
 	for (number = 1; is_planned(ip, name, schema); number++)
@@ -131,6 +134,32 @@ direct_partitions(Oid relid)
 		children = lappend_oid(children, desc->oids[i]);
 	table_close(rel, NoLock);
 	return children;
+}
+
+/* As copy_comments() in index.c has it. */
+static void
+plan_comments(IndexPlan *ip, const PlannedIndex *index)
+{
+	char *note = "equivalent; at once with what precedes";
+	Oid from = index->def->source;
+	Oid constraint;
+	char *comment;
+
+	if (!OidIsValid(from))
+		return;
+	constraint = get_index_constraint(from);
+	comment = GetComment(from, RelationRelationId, 0);
+	if (comment != NULL)
+		plan_add(
+			ip->plan,
+			psprintf("COMMENT ON INDEX %s IS %s", qualified(index), quote_literal_cstr(comment)),
+			NULL, note);
+	comment = OidIsValid(constraint) ? GetComment(constraint, ConstraintRelationId, 0) : NULL;
+	if (comment != NULL)
+		plan_add(ip->plan,
+				 psprintf("COMMENT ON CONSTRAINT %s ON %s IS %s", quote_identifier(index->name),
+						  sql_relation(index->table), quote_literal_cstr(comment)),
+				 NULL, note);
 }
 
 static PlannedIndex *
@@ -240,8 +269,9 @@ plan_indexes(MigrationPlan *plan)
 		IndexDef *def = lfirst(lc);
 
 		if (!def->leaf_only)
-			(void) plan_partitioned(&ip, def, m->target,
-									index_def_new_name(def, get_rel_namespace(m->target)));
+			plan_comments(&ip,
+						  plan_partitioned(&ip, def, m->target,
+										   index_def_new_name(def, get_rel_namespace(m->target))));
 	}
 	plan_identities(&ip, defs, leaves);
 }

@@ -54,6 +54,15 @@ plan_lock(LOCKMODE mode, const char *table)
 	return psprintf("%s on %s", names[mode], table);
 }
 
+void
+plan_add_lock(MigrationPlan *plan, Oid relid, LOCKMODE mode)
+{
+	char *name = sql_relation(relid);
+
+	plan_add(plan, psprintf("-- lock %s", name), plan_lock(mode, name),
+			 "bounded, all of them together; held until the swap's COMMIT");
+}
+
 char *
 plan_swap_lock(MigrationPlan *plan)
 {

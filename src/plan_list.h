@@ -29,8 +29,11 @@ typedef struct MigrationPlan
 	List *steps;	/* of PlanStep */
 } MigrationPlan;
 
+/* What runs under the swap's locks. */
+#define PLAN_IN_SWAP "in the swap's transaction"
+
 /* Done by changes of the catalog, under the swap's locks: told as the statement, or in words. */
-#define PLAN_EQUIVALENT "equivalent; in the swap's transaction"
+#define PLAN_EQUIVALENT "equivalent; " PLAN_IN_SWAP
 
 /* One more step; the texts are kept as they are. */
 extern void plan_add(MigrationPlan *plan, char *statement, char *lock, char *note);
@@ -49,6 +52,9 @@ extern void plan_add_all_ddl(MigrationPlan *plan, List *texts, char *note);
 
 /* "ACCESS EXCLUSIVE on public.t" */
 extern char *plan_lock(LOCKMODE mode, const char *table);
+
+/* A lock that the swap takes by itself, and keeps. */
+extern void plan_add_lock(MigrationPlan *plan, Oid relid, LOCKMODE mode);
 
 /* Both tables' locks in the swap. */
 extern char *plan_swap_lock(MigrationPlan *plan);

@@ -43,26 +43,44 @@ straggler_is_in_place(Oid relid, bool enabled)
 	return read_state(relid) == (enabled ? TRIGGER_FIRES_ALWAYS : TRIGGER_DISABLED);
 }
 
+char *
+straggler_switch_sql(const char *table, bool enabled)
+{
+	return psprintf("ALTER TABLE ONLY %s %s TRIGGER \"" STRAGGLER_TRIGGER_NAME "\"", table,
+					enabled ? "ENABLE ALWAYS" : "DISABLE");
+}
+
 void
 straggler_switch(Oid relid, bool enabled)
 {
 	if (read_state(relid) != '\0' && !straggler_is_in_place(relid, enabled))
-		(void) sql_run("ALTER TABLE ONLY %s %s TRIGGER \"" STRAGGLER_TRIGGER_NAME "\"",
-					   sql_relation(relid), enabled ? "ENABLE ALWAYS" : "DISABLE");
+		(void) sql_run("%s", straggler_switch_sql(sql_relation(relid), enabled));
+}
+
+List *
+straggler_put_sql(Oid relid, bool enabled)
+{
+	char *table = sql_relation(relid);
+	List *statements = NIL;
+
+	if (straggler_is_in_place(relid, enabled))
+		return NIL;
+	if (read_state(relid) == '\0')
+		statements = list_make1(psprintf("CREATE TRIGGER \"" STRAGGLER_TRIGGER_NAME "\""
+										 " BEFORE INSERT OR UPDATE OR DELETE ON %s"
+										 " EXECUTE FUNCTION migrate_ext.refuse_straggler()",
+										 table));
+	return lappend(statements, straggler_switch_sql(table, enabled));
 }
 
 void
 straggler_put(Oid relid, bool enabled)
 {
-	if (read_state(relid) == '\0')
-	{
-		(void) sql_run("CREATE TRIGGER \"" STRAGGLER_TRIGGER_NAME "\""
-					   " BEFORE INSERT OR UPDATE OR DELETE ON %s"
-					   " EXECUTE FUNCTION migrate_ext.refuse_straggler()",
-					   sql_relation(relid));
-		CommandCounterIncrement();
-	}
-	straggler_switch(relid, enabled);
+	ListCell *lc;
+
+	foreach (lc, straggler_put_sql(relid, enabled))
+		(void) sql_run("%s", (char *) lfirst(lc));
+	CommandCounterIncrement();
 }
 
 /* The trigger's function. */

@@ -101,6 +101,27 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.has_unique_key(oid, oid, smallint[]) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.has_unique_key(oid, oid, smallint[]) IS 'internal: can a foreign key point at these columns';
 
+-- Will it have one like the other's, once the migration has made its indexes?  Then the key has
+-- the columns of the partition key.
+CREATE FUNCTION migrate_ext.will_have_unique_key(relation oid, other oid, columns smallint[])
+RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT EXISTS (SELECT FROM migrate_ext.migration m
+                   WHERE m.source = other AND m.target = relation AND m.state IN ('created', 'logging', 'copying', 'indexing'))
+       AND migrate_ext.has_unique_key(other, other, columns)
+       AND NOT EXISTS (
+           SELECT FROM pg_catalog.pg_partitioned_table t
+           CROSS JOIN pg_catalog.unnest(t.partattrs) k (num)
+           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.partrelid AND a.attnum = k.num
+           WHERE (t.partrelid = relation OR t.partrelid IN (SELECT p.relation FROM migrate_ext.partitions_of(will_have_unique_key.relation) p))
+             AND NOT EXISTS (SELECT FROM pg_catalog.unnest(columns) c (num)
+                             JOIN pg_catalog.pg_attribute o ON o.attrelid = other AND o.attnum = c.num
+                             WHERE o.attname = a.attname))
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.will_have_unique_key(oid, oid, smallint[]) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.will_have_unique_key(oid, oid, smallint[]) IS 'internal: can a foreign key point at these columns once there are indexes';
+
 -- Why a foreign key of the front table can't be had on the back one; no row: it can.
 CREATE FUNCTION migrate_ext.fk_out_problems(fk oid, front oid, back oid)
 RETURNS TABLE (problem text, remedy text)
@@ -146,6 +167,7 @@ AS $$
            'drop it before the swap: a foreign key to the partitioned table needs a unique key of these columns there'
     FROM k
     WHERE k.confrelid = front AND NOT migrate_ext.has_unique_key(back, front, k.confkey)
+      AND NOT migrate_ext.will_have_unique_key(back, front, k.confkey)
     UNION ALL
     SELECT 'points at the table that takes over', 'drop it before the swap'
     FROM k WHERE k.confrelid = back
@@ -199,26 +221,72 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_out_pairs(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_out_pairs(oid, oid) IS 'internal: foreign keys that both tables have';
 
--- What is still to be done on the back table, in order.
-CREATE FUNCTION migrate_ext.fk_out_steps(front oid, back oid)
+-- Keys on the back table that are ours and have no counterpart any more.
+CREATE FUNCTION migrate_ext.fk_out_left_over(front oid, back oid)
+RETURNS TABLE (fk oid, name text, referenced oid)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT b.oid, b.conname, b.confrelid
+    FROM pg_catalog.pg_constraint b
+    WHERE b.conrelid = back AND b.contype = 'f' AND b.conparentid = 0
+      AND NOT EXISTS (SELECT FROM migrate_ext.fk_out_pairs(front, back) p WHERE p.back_fk = b.oid)
+      AND migrate_ext.is_carried(front, back, 'foreign key', b.conname)
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_left_over(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_left_over(oid, oid) IS 'internal: foreign keys that were made by us and are to go';
+
+-- Keys that the back table can have and lacks.  ahead: also where one that is left over has the name.
+CREATE FUNCTION migrate_ext.fk_out_missing(front oid, back oid, ahead boolean)
+RETURNS TABLE (fk oid, name text, referenced oid)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT f.oid, f.conname, f.confrelid
+    FROM pg_catalog.pg_constraint f
+    WHERE f.conrelid = front AND f.contype = 'f' AND f.conparentid = 0
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint b WHERE b.conrelid = back AND b.contypid = 0 AND b.conname = f.conname
+                      AND NOT (ahead AND b.oid IN (SELECT l.fk FROM migrate_ext.fk_out_left_over(front, back) l)))
+      AND NOT EXISTS (SELECT FROM migrate_ext.fk_out_problems(f.oid, front, back))
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_missing(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_missing(oid, oid, boolean) IS 'internal: foreign keys that are still to be made';
+
+-- Their triggers that will sleep, for plan(): where they will be, and named like those of the
+-- front's key, a '?' in the place of the number that is not known yet.
+CREATE FUNCTION migrate_ext.fk_out_coming_triggers(front oid, back oid)
+RETURNS TABLE (fk text, referenced oid, relation oid, name text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT k.name, k.referenced, CASE WHEN k.referenced = front THEN back ELSE t.relation END,
+           pg_catalog.regexp_replace(t.name, '[0-9]+$', '?')
+    FROM migrate_ext.fk_out_missing(front, back, true) k
+    CROSS JOIN LATERAL migrate_ext.fk_out_triggers(k.fk) t
+    WHERE k.referenced = front OR t.relation <> front
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_coming_triggers(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_coming_triggers(oid, oid) IS 'internal: triggers of foreign keys that are still to be made';
+
+-- What is still to be done on the back table, in order.  ahead: also with the keys that will have
+-- been made by then.
+CREATE FUNCTION migrate_ext.fk_out_steps(front oid, back oid, ahead boolean)
 RETURNS TABLE (step text, name text, referenced oid, relation oid, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     SELECT s.step, s.name, s.referenced, s.relation, s.statement
     FROM (
-        SELECT 1 AS place, 'drop' AS step, b.conname::text AS name, b.confrelid AS referenced, back AS relation,
-               pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', back::pg_catalog.regclass, b.conname) AS statement
-        FROM pg_catalog.pg_constraint b
-        WHERE b.conrelid = back AND b.contype = 'f' AND b.conparentid = 0
-          AND NOT EXISTS (SELECT FROM migrate_ext.fk_out_pairs(front, back) p WHERE p.back_fk = b.oid)
-          AND migrate_ext.is_carried(front, back, 'foreign key', b.conname)
+        SELECT 1 AS place, 'drop' AS step, l.name, l.referenced, back AS relation,
+               pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', back::pg_catalog.regclass, l.name) AS statement
+        FROM migrate_ext.fk_out_left_over(front, back) l
         UNION ALL
-        SELECT 2, 'add', f.conname, f.confrelid, back,
-               pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', back::pg_catalog.regclass, f.conname, pg_catalog.pg_get_constraintdef(f.oid))
-        FROM pg_catalog.pg_constraint f
-        WHERE f.conrelid = front AND f.contype = 'f' AND f.conparentid = 0
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint b WHERE b.conrelid = back AND b.contypid = 0 AND b.conname = f.conname)
-          AND NOT EXISTS (SELECT FROM migrate_ext.fk_out_problems(f.oid, front, back))
+        SELECT 2, 'add', k.name, k.referenced, back,
+               pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I %s', back::pg_catalog.regclass, k.name, pg_catalog.pg_get_constraintdef(k.fk))
+        FROM migrate_ext.fk_out_missing(front, back, ahead) k
+        UNION ALL
+        SELECT 2, 'disable', t.fk, t.referenced, t.relation,
+               pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
+                                 pg_catalog.string_agg(pg_catalog.format('DISABLE TRIGGER %I', t.name), ', '))
+        FROM migrate_ext.fk_out_coming_triggers(front, back) t
+        WHERE ahead
+        GROUP BY t.fk, t.referenced, t.relation
         UNION ALL
         SELECT 3, 'disable', f.conname, f.confrelid, t.relation,
                pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
@@ -235,27 +303,59 @@ AS $$
         JOIN pg_catalog.pg_constraint f ON f.oid = p.front_fk
         CROSS JOIN LATERAL migrate_ext.fk_tree(p.back_fk) k
         JOIN pg_catalog.pg_constraint c ON c.oid = k.oid
-        WHERE NOT k.convalidated) s
-    ORDER BY s.place, s.name, s.relation
+        WHERE NOT k.convalidated
+        UNION ALL
+        SELECT 4, 'validate', k.name, k.referenced, c.oid,
+               pg_catalog.format('ALTER TABLE ONLY %s VALIDATE CONSTRAINT %I', c.oid::pg_catalog.regclass, k.name)
+        FROM migrate_ext.fk_out_missing(front, back, true) k
+        CROSS JOIN LATERAL migrate_ext.partitions_of(back) l
+        JOIN pg_catalog.pg_class c ON c.oid = l.relation AND c.relkind = 'r'
+        WHERE ahead) s
+    ORDER BY s.place, s.name, s.step, s.relation
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.fk_out_steps(oid, oid) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.fk_out_steps(oid, oid) IS 'internal: what is still to be done so that a table has the foreign keys of the other';
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_steps(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_steps(oid, oid, boolean) IS 'internal: what is still to be done so that a table has the foreign keys of the other';
 
--- Let the triggers of one table's foreign keys sleep and wake those of the other's,
--- a statement a table.
-CREATE FUNCTION migrate_ext.fk_out_flip(asleep oid, awake oid)
-RETURNS TABLE (statement text)
+-- Let the triggers of one table's foreign keys sleep and wake those of the other's: for each table
+-- what follows its name in ALTER TABLE ONLY.  ahead: also with the keys that will have been made by then.
+CREATE FUNCTION migrate_ext.fk_out_flip(asleep oid, awake oid, ahead boolean)
+RETURNS TABLE (relation oid, change text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    SELECT pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
-                             pg_catalog.string_agg(pg_catalog.format('%s TRIGGER %I', t.what, t.name), ', '))
+    SELECT t.relation, pg_catalog.string_agg(pg_catalog.format('%s TRIGGER %I', t.what, t.name), ', ')
     FROM (SELECT t.relation, t.name, 'DISABLE' AS what
           FROM migrate_ext.fk_out_pairs(asleep, awake) p CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.front_fk) t
           UNION ALL
           SELECT t.relation, t.name, 'ENABLE'
-          FROM migrate_ext.fk_out_pairs(asleep, awake) p CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.back_fk) t) t
+          FROM migrate_ext.fk_out_pairs(asleep, awake) p CROSS JOIN LATERAL migrate_ext.fk_out_triggers(p.back_fk) t
+          UNION ALL
+          SELECT t.relation, t.name, 'DISABLE'
+          FROM migrate_ext.fk_out_missing(asleep, awake, true) k CROSS JOIN LATERAL migrate_ext.fk_out_triggers(k.fk) t
+          WHERE ahead
+          UNION ALL
+          SELECT t.relation, t.name, 'ENABLE'
+          FROM migrate_ext.fk_out_coming_triggers(asleep, awake) t
+          WHERE ahead) t
     GROUP BY t.relation
     ORDER BY t.relation
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.fk_out_flip(oid, oid) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.fk_out_flip(oid, oid) IS 'internal: statements of a swap for the triggers of outgoing foreign keys';
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_flip(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_flip(oid, oid, boolean) IS 'internal: changes in a swap for the triggers of outgoing foreign keys';
+
+-- Those that the original loses when it stays on its own, by name: before the swap those that will
+-- sleep after it.  other, left: the table in use and the one that stays.
+CREATE FUNCTION migrate_ext.fk_out_leaving(other oid, left_one oid, ahead boolean)
+RETURNS TABLE (name text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT b.conname
+    FROM pg_catalog.pg_constraint b
+    WHERE b.conrelid = left_one AND b.contype = 'f' AND b.conparentid = 0
+      AND CASE WHEN ahead THEN NOT EXISTS (SELECT FROM migrate_ext.fk_out_problems(b.oid, left_one, other))
+               ELSE (EXISTS (SELECT FROM migrate_ext.fk_out_triggers(b.oid) t WHERE t.enabled = 'D')
+                     OR migrate_ext.is_carried(other, left_one, 'foreign key', b.conname))
+                    AND (migrate_ext.is_carried(other, left_one, 'foreign key', b.conname)
+                         OR EXISTS (SELECT FROM migrate_ext.migration m WHERE m.source = left_one)) END
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.fk_out_leaving(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_out_leaving(oid, oid, boolean) IS 'internal: foreign keys that a table loses at the end of a migration';

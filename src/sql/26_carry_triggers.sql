@@ -65,22 +65,35 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.trigger_problems(oid, oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.trigger_problems(oid, oid, oid) IS 'internal: why a trigger can not be carried over';
 
--- What is still to be done on the back table, in order.
-CREATE FUNCTION migrate_ext.trigger_steps(front oid, back oid)
+-- Triggers on the back table that are ours and have no counterpart any more.
+CREATE FUNCTION migrate_ext.triggers_left_over(front oid, back oid)
+RETURNS TABLE (oid oid, name name)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT b.oid, b.name
+    FROM migrate_ext.triggers_of(back) b
+    WHERE migrate_ext.is_carried(front, back, 'trigger', b.name)
+      AND NOT EXISTS (SELECT FROM migrate_ext.triggers_of(front) f WHERE f.name = b.name AND f.definition = b.definition)
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.triggers_left_over(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.triggers_left_over(oid, oid) IS 'internal: triggers that were made by us and are to go';
+
+-- What is still to be done on the back table, in order.  What is added sleeps, and is told as of
+-- the front table.  ahead: also what can be added once those left over are gone.
+CREATE FUNCTION migrate_ext.trigger_steps(front oid, back oid, ahead boolean)
 RETURNS TABLE (step text, name text, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     SELECT s.step, s.name, s.statement
     FROM (
-        SELECT 1 AS place, 'drop' AS step, b.name::text AS name,
-               pg_catalog.format('DROP TRIGGER %I ON %s', b.name, back::pg_catalog.regclass) AS statement
-        FROM migrate_ext.triggers_of(back) b
-        WHERE migrate_ext.is_carried(front, back, 'trigger', b.name)
-          AND NOT EXISTS (SELECT FROM migrate_ext.triggers_of(front) f WHERE f.name = b.name AND f.definition = b.definition)
+        SELECT 1 AS place, 'drop' AS step, l.name::text AS name,
+               pg_catalog.format('DROP TRIGGER %I ON %s', l.name, back::pg_catalog.regclass) AS statement
+        FROM migrate_ext.triggers_left_over(front, back) l
         UNION ALL
         SELECT 2, 'add', f.name, pg_catalog.pg_get_triggerdef(f.oid)
         FROM migrate_ext.triggers_of(front) f
-        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger b WHERE b.tgrelid = back AND b.tgname = f.name)
+        WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger b WHERE b.tgrelid = back AND b.tgname = f.name
+                          AND NOT (ahead AND b.oid IN (SELECT l.oid FROM migrate_ext.triggers_left_over(front, back) l)))
           AND NOT EXISTS (SELECT FROM migrate_ext.trigger_problems(f.oid, front, back))
         UNION ALL
         SELECT 3, 'disable', b.name, pg_catalog.format('ALTER TABLE %s DISABLE TRIGGER %I', back::pg_catalog.regclass, b.name)
@@ -89,11 +102,11 @@ AS $$
         WHERE b.enabled <> 'D') s
     ORDER BY s.place, s.name
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.trigger_steps(oid, oid) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.trigger_steps(oid, oid) IS 'internal: what is still to be done so that a table has the triggers of the other';
+REVOKE ALL ON FUNCTION migrate_ext.trigger_steps(oid, oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.trigger_steps(oid, oid, boolean) IS 'internal: what is still to be done so that a table has the triggers of the other';
 
--- Statements of a swap: one table's triggers sleep, the other's get the state that
--- those had.  Asked before anything is changed.  ahead: also of those that are to be made.
+-- In a swap one table's triggers sleep, the other's get the state that those had: for each table
+-- what follows its name in ALTER TABLE.  Asked before anything is changed.  ahead: also of those that are to be made.
 CREATE FUNCTION migrate_ext.trigger_flip(asleep oid, awake oid, ahead boolean)
 RETURNS TABLE (relation oid, change text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -104,7 +117,7 @@ AS $$
                                (awake, CASE f.enabled WHEN 'O' THEN 'ENABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END)) x (relation, what)
     WHERE f.enabled <> 'D'
       AND (EXISTS (SELECT FROM migrate_ext.triggers_of(awake) b WHERE b.name = f.name AND b.definition = f.definition)
-           OR ahead AND EXISTS (SELECT FROM migrate_ext.trigger_steps(asleep, awake) s WHERE s.step = 'add' AND s.name = f.name))
+           OR ahead AND EXISTS (SELECT FROM migrate_ext.trigger_steps(asleep, awake, true) s WHERE s.step = 'add' AND s.name = f.name))
     GROUP BY x.relation
     ORDER BY x.relation = awake
 $$;

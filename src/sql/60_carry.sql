@@ -3,6 +3,9 @@
 -- executes them as the table's owner before the swap, and asks once more under its locks:
 -- then without "leaves", the partitions.
 --
+-- ahead: plan() asks, at any time before the swap: also for what can be done only when the
+-- rest is, in the order in which it will be.
+--
 -- exact: what the front table does not have is dropped; else only what we have made, which
 -- the migration's events tell: a target of the user's own has things of his.
 
@@ -67,7 +70,7 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.policies_of(pg_catalog.oid, pg_catalog.oid, text) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.policies_of(pg_catalog.oid, pg_catalog.oid, text) IS 'internal: policies of a table, as of a table of another name';
 
-CREATE FUNCTION migrate_ext.carry_policies(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+CREATE FUNCTION migrate_ext.carry_policies(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
@@ -99,8 +102,8 @@ AS $$
           WHERE p.wanted IS NOT NULL AND NOT p.own AND (p.there IS NULL OR p.ours AND NOT p.same)) s
     ORDER BY s.step, s.statement COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_policies(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_policies(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_policies(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_policies(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: policies that the other table lacks';
 
 -- Those that read the table itself, as statements to execute once the back table has its name.
@@ -111,6 +114,10 @@ AS $$
     SELECT CASE WHEN EXISTS (SELECT FROM pg_catalog.pg_policy p WHERE p.polrelid = back AND p.polname = w.name)
                 THEN pg_catalog.format('DROP POLICY %I ON %I.%I; ', w.name, n.nspname, c.relname) ELSE '' END
            || pg_catalog.format('CREATE POLICY %I ON %I.%I %s', w.name, n.nspname, c.relname, w.clauses)
+           || COALESCE((SELECT pg_catalog.format('; COMMENT ON POLICY %I ON %I.%I IS %L', w.name, n.nspname, c.relname, d.description)
+                        FROM pg_catalog.pg_policy p
+                        JOIN pg_catalog.pg_description d ON d.classoid = 'pg_catalog.pg_policy'::pg_catalog.regclass AND d.objoid = p.oid AND d.objsubid = 0
+                        WHERE p.polrelid = front AND p.polname = w.name), '')
     FROM pg_catalog.pg_class c
     JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
     CROSS JOIN LATERAL migrate_ext.policies_of(front, back, c.relname::text) w

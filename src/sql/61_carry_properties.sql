@@ -21,7 +21,7 @@ COMMENT ON FUNCTION migrate_ext.option_of(text[], text) IS 'internal: one of att
 -- What a plain table has as n_distinct is n_distinct_inherited of a partitioned one; its
 -- partitions get a fraction of the rows as it is, while an absolute number would be wrong there.
 -- Columns of an adopted target are its owner's; it gets defaults where it has none.
-CREATE FUNCTION migrate_ext.carry_columns(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+CREATE FUNCTION migrate_ext.carry_columns(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
@@ -45,7 +45,7 @@ AS $$
              LEFT JOIN pg_catalog.pg_attrdef bd ON bd.adrelid = back AND bd.adnum = b.attnum
              WHERE f.attrelid = front AND f.attnum > 0 AND NOT f.attisdropped),
          leaf AS (
-             SELECT p.attname, l.attrelid, p.compression, l.attcompression AS is_compression, p.target, l.attstattarget AS is_target,
+             SELECT p.attname, l.attrelid, p.compression, l.attcompression AS is_compression, p.target, p.is_target AS of_table, l.attstattarget AS is_target,
                     CASE WHEN p.n_distinct::float8 < 0 THEN p.n_distinct END AS n_distinct,
                     migrate_ext.option_of(l.attoptions, 'n_distinct') AS is_n_distinct
              FROM pair p
@@ -75,21 +75,23 @@ AS $$
           SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s', migrate_ext.table_name(l.attrelid), l.attname, a.action)
           FROM leaf l
           CROSS JOIN LATERAL (
-              SELECT 'SET STATISTICS ' || l.target WHERE l.target <> l.is_target AND l.is_target < 0
+              -- the table's recurses
+              SELECT 'SET STATISTICS ' || l.target WHERE l.target <> l.is_target AND l.is_target < 0 AND l.target = l.of_table
               UNION ALL
               SELECT 'SET COMPRESSION ' || CASE l.compression WHEN 'p' THEN 'pglz' WHEN 'l' THEN 'lz4' ELSE 'DEFAULT' END
               WHERE l.compression <> l.is_compression
               UNION ALL
               SELECT CASE WHEN l.n_distinct IS NULL THEN 'RESET (n_distinct)' ELSE pg_catalog.format('SET (n_distinct = %s)', l.n_distinct) END
               WHERE l.n_distinct IS DISTINCT FROM l.is_n_distinct) a (action)) s
+    ORDER BY s.statement COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_columns(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_columns(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_columns(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_columns(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: properties of columns that the other table lacks';
 
 -- CHECK constraints: made NOT VALID and then validated, partition by partition, so that no lock
 -- is held for long.  An adopted target has those of its owner.
-CREATE FUNCTION migrate_ext.carry_checks(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+CREATE FUNCTION migrate_ext.carry_checks(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
@@ -101,7 +103,11 @@ AS $$
              FROM b, pg_catalog.pg_constraint k WHERE k.conrelid = front AND k.contype = 'c'),
          there AS MATERIALIZED (
              SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, back, b.alias) AS expression
-             FROM b, pg_catalog.pg_constraint k WHERE k.conrelid = back AND k.contype = 'c')
+             FROM b, pg_catalog.pg_constraint k WHERE k.conrelid = back AND k.contype = 'c'),
+         coming AS (
+             SELECT w.conname FROM wanted w
+             WHERE ahead AND w.convalidated
+               AND NOT EXISTS (SELECT FROM there t WHERE t.conname = w.conname AND t.expression = w.expression))
     SELECT s.statement, NULL::text, NULL::pg_catalog.oid
     FROM (SELECT 1 AS step,
                  pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', b.name, t.conname)
@@ -126,14 +132,22 @@ AS $$
           JOIN pg_catalog.pg_constraint k ON k.conrelid = p.relation AND k.conname = t.conname AND k.contype = 'c' AND NOT k.convalidated
           WHERE leaves AND w.convalidated AND NOT t.convalidated
           UNION ALL
+          SELECT 3, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', migrate_ext.table_name(p.relation), g.conname)
+          FROM coming g
+          CROSS JOIN LATERAL migrate_ext.partitions_of(back) p
+          JOIN pg_catalog.pg_class c ON c.oid = p.relation AND c.relkind = 'r'
+          UNION ALL
+          SELECT 4, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', b.name, g.conname)
+          FROM b, coming g
+          UNION ALL
           SELECT 4, pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I', b.name, t.conname)
           FROM b, there t
           JOIN wanted w ON w.conname = t.conname AND w.expression = t.expression
           WHERE w.convalidated AND NOT t.convalidated) s
     ORDER BY s.step, s.statement COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_checks(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_checks(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_checks(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_checks(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: CHECK constraints that the other table lacks';
 
 -- The index of the other table that is to be its replica identity: named like the front's,
@@ -153,12 +167,13 @@ COMMENT ON FUNCTION migrate_ext.replica_index(pg_catalog.oid, pg_catalog.oid) IS
 
 -- Storage parameters go to the partitions, which have what a plain table has: one that the
 -- source has got or changed; after the first swap partitions are tuned by their owner, and get
--- only what they lack.  The replica identity goes to the table and its partitions.
-CREATE FUNCTION migrate_ext.carry_storage(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+-- only what they lack.  The replica identity goes to the table and its partitions, once their
+-- indexes are there; with these it comes the first time (index.c).
+CREATE FUNCTION migrate_ext.carry_storage(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    WITH m AS (SELECT m.id, b.relkind = 'p' AS partitioned, f.relreplident AS wanted, migrate_ext.replica_index(front, back) AS index,
+    WITH m AS (SELECT m.id, m.state, b.relkind = 'p' AS partitioned, f.relreplident AS wanted, migrate_ext.replica_index(front, back) AS index,
                       EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = m.id AND e.kind = 'renamed') AS swapped
                FROM migrate_ext.migration m, pg_catalog.pg_class b, pg_catalog.pg_class f
                WHERE m.id = migration_id AND b.oid = back AND f.oid = front AND (m.made_target OR b.relkind = 'r')),
@@ -201,7 +216,9 @@ AS $$
                          AND (x.indexrelid = m.index
                               OR m.index IN (SELECT a.relid FROM pg_catalog.pg_partition_ancestors(x.indexrelid) a))) i ON true
     WHERE CASE WHEN m.wanted = 'i' THEN NOT i.indisreplident ELSE c.relreplident <> m.wanted END
+      AND m.state IN ('live', 'swapped')
+    ORDER BY 1
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_storage(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_storage(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_storage(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_storage(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: storage parameters and replica identities that the other table lacks';

@@ -34,23 +34,49 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.statistics_clause(pg_catalog.oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.statistics_clause(pg_catalog.oid) IS 'internal: what a statistics object is made of';
 
--- Expressions of a target of the user's own may read otherwise, its types being others: those are
--- left alone, and preflight tells.  The partitions get them too: of one table it is their statistics that the planner looks at.
-CREATE FUNCTION migrate_ext.carry_statistics(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+-- Those of the front table that the other one is to have.  Expressions of a target of the user's own
+-- may read otherwise, its types being others: those are left alone, and preflight tells.
+CREATE FUNCTION migrate_ext.statistics_wanted(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid)
+RETURNS TABLE (oid pg_catalog.oid, name pg_catalog.name, schema pg_catalog.name, owner pg_catalog.oid, target integer, definition text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT s.oid, s.name, s.schema, s.owner, s.target, s.definition
+    FROM migrate_ext.migration m
+    CROSS JOIN LATERAL migrate_ext.statistics_of(front) s
+    WHERE m.id = migration_id AND (m.made_target OR NOT s.expressions)
+      -- of a column that the other table lacks, preflight tells
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      JOIN pg_catalog.pg_attribute f ON f.attrelid = front AND f.attnum = d.refobjsubid
+                      WHERE d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND d.objid = s.oid
+                        AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front AND d.refobjsubid > 0
+                        AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute b
+                                        WHERE b.attrelid = back AND b.attname = f.attname AND NOT b.attisdropped))
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.statistics_wanted(bigint, pg_catalog.oid, pg_catalog.oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.statistics_wanted(bigint, pg_catalog.oid, pg_catalog.oid) IS 'internal: statistics objects that the other table is to have';
+
+-- What one is called on the other table, or on a partition: the table's name and its own, where that fits and is free.
+CREATE FUNCTION migrate_ext.statistics_name(statistics pg_catalog.oid, relation pg_catalog.oid, root boolean) RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT CASE WHEN pg_catalog.octet_length(l.name) < 64
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext o WHERE o.stxname = l.name AND o.stxnamespace = s.stxnamespace)
+                THEN l.name ELSE pg_catalog.format('statistics_%s_%s', s.oid, relation) END
+    FROM pg_catalog.pg_statistic_ext s
+    JOIN pg_catalog.pg_class c ON c.oid = relation
+    CROSS JOIN LATERAL (VALUES (CASE WHEN root THEN s.stxname || '_new' ELSE c.relname || '_' || s.stxname END)) l (name)
+    WHERE s.oid = statistics
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.statistics_name(pg_catalog.oid, pg_catalog.oid, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.statistics_name(pg_catalog.oid, pg_catalog.oid, boolean) IS 'internal: the name of a statistics object on the other table';
+
+-- The partitions get them too: of one table it is their statistics that the planner looks at.
+CREATE FUNCTION migrate_ext.carry_statistics(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     WITH m AS (SELECT m.made_target FROM migrate_ext.migration m WHERE m.id = migration_id),
-         wanted AS MATERIALIZED (
-             SELECT s.* FROM m, migrate_ext.statistics_of(front) s
-             WHERE (m.made_target OR NOT s.expressions)
-             -- of a column that the other table lacks, preflight tells
-               AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                               JOIN pg_catalog.pg_attribute f ON f.attrelid = front AND f.attnum = d.refobjsubid
-                               WHERE d.classid = 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass AND d.objid = s.oid
-                                 AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid = front AND d.refobjsubid > 0
-                                 AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute b
-                                                 WHERE b.attrelid = back AND b.attname = f.attname AND NOT b.attisdropped))),
+         wanted AS MATERIALIZED (SELECT * FROM migrate_ext.statistics_wanted(migration_id, front, back)),
          tables AS MATERIALIZED (
              SELECT back AS oid, true AS root
              UNION ALL
@@ -64,19 +90,10 @@ AS $$
                     t.root AND exact OR migrate_ext.was_made(migration_id, pg_catalog.format('statistics %I.%I', s.schema, s.name)) AS ours
              FROM m, tables t, migrate_ext.statistics_of(t.oid) s
              WHERE m.made_target OR NOT s.expressions),
-         -- the name: the table's and its own, where that fits and is free
          missing AS (
-             SELECT w.oid, w.schema, w.owner, w.target, w.definition, t.oid AS relation, n.name
+             SELECT w.oid, w.schema, w.owner, w.target, t.oid AS relation, migrate_ext.statistics_name(w.oid, t.oid, t.root) AS name
              FROM wanted w
              CROSS JOIN tables t
-             JOIN pg_catalog.pg_class c ON c.oid = t.oid
-             CROSS JOIN LATERAL (
-                 SELECT CASE WHEN pg_catalog.octet_length(l.name) < 64
-                             AND NOT EXISTS (SELECT FROM pg_catalog.pg_statistic_ext o
-                                             JOIN pg_catalog.pg_namespace n ON n.oid = o.stxnamespace
-                                             WHERE o.stxname = l.name AND n.nspname = w.schema)
-                             THEN l.name ELSE pg_catalog.format('statistics_%s_%s', w.oid, t.oid) END AS name
-                 FROM (VALUES (CASE WHEN t.root THEN w.name || '_new' ELSE c.relname || '_' || w.name END)) l (name)) n
              WHERE NOT EXISTS (SELECT FROM there e WHERE e.relation = t.oid AND e.definition = w.definition))
     SELECT s.statement, s.made, s.run_as -- what belongs to another role is changed as that one
     FROM (SELECT 1 AS step, pg_catalog.format('DROP STATISTICS %I.%I', t.schema, t.name) AS statement, NULL AS made, t.owner AS run_as
@@ -92,14 +109,23 @@ AS $$
           JOIN there t ON t.definition = w.definition
           WHERE t.target <> w.target AND (t.root AND exact OR t.target < 0)
           UNION ALL
+          SELECT 3, pg_catalog.format('ALTER STATISTICS %I.%I SET STATISTICS %s', n.schema, n.name, n.target), NULL, NULL
+          FROM missing n
+          WHERE ahead AND n.target >= 0
+          UNION ALL
           SELECT 4, pg_catalog.format('ALTER STATISTICS %I.%I OWNER TO %s', t.schema, t.name, w.owner::pg_catalog.regrole), NULL, 10 -- a superuser's
           FROM wanted w
           JOIN there t ON t.definition = w.definition
-          WHERE t.owner <> w.owner AND (t.root AND exact OR t.ours)) s
+          WHERE t.owner <> w.owner AND (t.root AND exact OR t.ours)
+          UNION ALL
+          SELECT 4, pg_catalog.format('ALTER STATISTICS %I.%I OWNER TO %s', n.schema, n.name, n.owner::pg_catalog.regrole), NULL, 10
+          FROM missing n
+          JOIN pg_catalog.pg_class c ON c.oid = back
+          WHERE ahead AND n.owner <> c.relowner) s
     ORDER BY s.step, s.statement COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_statistics(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_statistics(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_statistics(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_statistics(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: extended statistics that the other table lacks';
 
 CREATE FUNCTION migrate_ext.statistics_pairs(front pg_catalog.oid, back pg_catalog.oid)
@@ -112,3 +138,15 @@ AS $$
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.statistics_pairs(pg_catalog.oid, pg_catalog.oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.statistics_pairs(pg_catalog.oid, pg_catalog.oid) IS 'internal: statistics objects that exchange names at a swap';
+
+-- Those that the other table has not got yet, and what they will be called there.
+CREATE FUNCTION migrate_ext.statistics_coming(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid)
+RETURNS TABLE (oid pg_catalog.oid, name pg_catalog.name, schema pg_catalog.name, back_name text)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT w.oid, w.name, w.schema, migrate_ext.statistics_name(w.oid, back, true)
+    FROM migrate_ext.statistics_wanted(migration_id, front, back) w
+    WHERE NOT EXISTS (SELECT FROM migrate_ext.statistics_pairs(front, back) p WHERE p.front_oid = w.oid)
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.statistics_coming(bigint, pg_catalog.oid, pg_catalog.oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.statistics_coming(bigint, pg_catalog.oid, pg_catalog.oid) IS 'internal: statistics objects that will be made, for plan()';

@@ -20,7 +20,34 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.carry_index_pairs(bigint, pg_catalog.oid, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.carry_index_pairs(bigint, pg_catalog.oid, boolean) IS 'internal: indexes of the two tables that are counterparts';
 
-CREATE FUNCTION migrate_ext.carry_comments(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean)
+-- What may have a comment, and will be made on the other table.
+CREATE FUNCTION migrate_ext.carry_commented(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid)
+RETURNS TABLE (kind text, name text, class pg_catalog.oid, oid pg_catalog.oid)
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    WITH b AS (SELECT c.relname::text AS alias, migrate_ext.table_name(back) AS name, m.made_target
+               FROM migrate_ext.migration m JOIN pg_catalog.pg_class c ON c.oid = back WHERE m.id = migration_id)
+    SELECT 'CONSTRAINT', pg_catalog.format('%I ON %s', f.conname, b.name), 'pg_catalog.pg_constraint'::pg_catalog.regclass, f.oid
+    FROM b, pg_catalog.pg_constraint f
+    WHERE f.conrelid = front AND f.conparentid = 0 AND (f.contype = 'f' OR f.contype = 'c' AND b.made_target)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.conrelid = back AND o.conname = f.conname AND o.contype = f.contype)
+    UNION ALL
+    SELECT 'TRIGGER', pg_catalog.format('%I ON %s', f.name, b.name), 'pg_catalog.pg_trigger'::pg_catalog.regclass, f.oid
+    FROM b, migrate_ext.triggers_of(front) f
+    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger o WHERE o.tgrelid = back AND o.tgname = f.name)
+    UNION ALL
+    SELECT 'POLICY', pg_catalog.format('%I ON %s', f.name, b.name), 'pg_catalog.pg_policy'::pg_catalog.regclass, p.oid
+    FROM b, migrate_ext.policies_of(front, back, b.alias) f
+    JOIN pg_catalog.pg_policy p ON p.polrelid = front AND p.polname = f.name
+    WHERE NOT f.own AND NOT EXISTS (SELECT FROM pg_catalog.pg_policy o WHERE o.polrelid = back AND o.polname = f.name)
+    UNION ALL
+    SELECT 'STATISTICS', pg_catalog.format('%I.%I', f.schema, f.back_name), 'pg_catalog.pg_statistic_ext'::pg_catalog.regclass, f.oid
+    FROM migrate_ext.statistics_coming(migration_id, front, back) f
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.carry_commented(bigint, pg_catalog.oid, pg_catalog.oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_commented(bigint, pg_catalog.oid, pg_catalog.oid) IS 'internal: what will be made and may have a comment, for plan()';
+
+CREATE FUNCTION migrate_ext.carry_comments(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
@@ -65,14 +92,19 @@ AS $$
                         f.oid, b.oid, 0, 0
                  FROM migrate_ext.carry_index_pairs(migration_id, front, leaves) p
                  JOIN pg_catalog.pg_constraint f ON f.conrelid = front AND f.conindid = p.front_oid AND f.contype IN ('p', 'u')
-                 JOIN pg_catalog.pg_constraint b ON b.conrelid = back AND b.conindid = p.back_oid AND b.contype IN ('p', 'u')) i)
+                 JOIN pg_catalog.pg_constraint b ON b.conrelid = back AND b.conindid = p.back_oid AND b.contype IN ('p', 'u')) i
+             UNION ALL
+             SELECT g.kind, g.name, g.class, g.oid, 0, 0, 0
+             FROM migrate_ext.carry_commented(migration_id, front, back) g
+             WHERE ahead)
     SELECT pg_catalog.format('COMMENT ON %s %s IS %L', p.kind, p.name, f.description), NULL::text,
            CASE WHEN p.kind = 'STATISTICS' THEN (SELECT x.stxowner FROM pg_catalog.pg_statistic_ext x WHERE x.oid = p.back_oid) END
     FROM pair p
     LEFT JOIN pg_catalog.pg_description f ON f.classoid = p.class AND f.objoid = p.front_oid AND f.objsubid = p.front_sub
     LEFT JOIN pg_catalog.pg_description b ON b.classoid = p.class AND b.objoid = p.back_oid AND b.objsubid = p.back_sub
     WHERE f.description IS DISTINCT FROM b.description AND (exact OR b.description IS NULL)
+    ORDER BY p.kind, p.name COLLATE "C"
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.carry_comments(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.carry_comments(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean)
+REVOKE ALL ON FUNCTION migrate_ext.carry_comments(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.carry_comments(bigint, pg_catalog.oid, pg_catalog.oid, boolean, boolean, boolean)
     IS 'internal: comments that the other table lacks';

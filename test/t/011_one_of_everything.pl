@@ -457,6 +457,49 @@ sub errors_of_preflight
 	return sql("SELECT object, problem FROM migrate_ext.preflight('orders') WHERE severity = 'error' ORDER BY 1, 2");
 }
 
+# What plan() tells is kept, and all DDL from now on, which an event trigger sees.
+sub watch
+{
+	sql(<<~'SQL');
+		CREATE TABLE told AS SELECT * FROM migrate_ext.plan('orders');
+		CREATE TABLE seen (n serial, tag text, object text);
+		CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
+		BEGIN
+			IF tg_tag ~ '^REFRESH' THEN
+				RETURN; -- by a client
+			ELSIF tg_event = 'ddl_command_end' THEN
+				-- without what a statement makes by the way
+				INSERT INTO seen (tag, object) SELECT tg_tag, object_identity FROM pg_event_trigger_ddl_commands() WHERE command_tag = tg_tag;
+			ELSE
+				INSERT INTO seen (tag, object) SELECT tg_tag, object_identity FROM pg_event_trigger_dropped_objects() WHERE original;
+			END IF;
+		END
+		$$;
+		CREATE EVENT TRIGGER see_ddl ON ddl_command_end EXECUTE FUNCTION see();
+		CREATE EVENT TRIGGER see_drop ON sql_drop WHEN TAG IN ('DROP TABLE', 'DROP TRIGGER', 'DROP POLICY', 'DROP STATISTICS') EXECUTE FUNCTION see();
+		SQL
+	return;
+}
+
+# Each statement that was told was seen, in that order, and no other: the nth of the one list is of the kind of the
+# nth of the other and names its object, by name or by table and name.
+sub as_told_ok
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	sql('DROP EVENT TRIGGER see_ddl; DROP EVENT TRIGGER see_drop');
+	return is(sql(<<~'SQL'), '', $name);
+		SELECT told.step, told.statement, seen.tag, seen.object
+		FROM (SELECT row_number() OVER (ORDER BY step) AS n, * FROM told
+			  WHERE statement !~ '^(INSERT|--|ANALYZE)' AND note IS DISTINCT FROM 'only if complete is to keep the original' AND (note ~ '^equivalent') IS NOT TRUE) told
+		FULL JOIN (SELECT row_number() OVER (ORDER BY n) AS n, tag, object FROM seen) seen USING (n)
+		WHERE regexp_replace(told.statement, '^CREATE (OR REPLACE|UNIQUE|CONSTRAINT) ', 'CREATE ') NOT LIKE seen.tag || ' %'
+		   OR EXISTS (SELECT FROM regexp_split_to_table(seen.object, ' on ') o (name)
+					  WHERE strpos(told.statement, o.name) = 0 AND strpos(told.statement, regexp_replace(o.name, '^.*\.', '') || ' ON ') = 0) IS NOT FALSE
+		ORDER BY n
+		SQL
+}
+
 # swap(procedure, stage): nothing but the table has changed
 sub swap
 {
@@ -514,12 +557,13 @@ sql_as('shop', "SELECT migrate_ext.forget('orders')");
 
 # Another design, for good.
 sql_as('shop', "SELECT migrate_ext.partition_by_range('$TABLE', 'tenant', 10, migration => 'orders')");
-sql_as('shop', "SELECT migrate_ext.start('orders')");
-wait_live($node, 'orders');
+watch();
+sql_as('shop', "CALL migrate_ext.run('orders')");
 swap('finalize', 'finalize by range');
 clients('by range');
 both_sides_ok('by range');
 sql_as('shop', q{CALL migrate_ext.complete('orders', drop_original => true)});
+as_told_ok('each statement was told beforehand, and no other');
 as_at_first_ok('complete: as at the beginning');
 clients('completed');
 all_there_ok('completed');
