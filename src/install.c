@@ -150,6 +150,7 @@ restart_body(Run *run, void *arg)
 	else
 		reconcile_forget(m);
 	changelog_truncate(m);
+	failed_rows_forget(m->id, GetCurrentTimestamp()); /* all rows are looked at anew */
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);

@@ -53,6 +53,11 @@ static const PinnedSetting expression_settings[] = {
 	{"extra_float_digits", "3"},
 	{"bytea_output", "hex"},
 	{"xmlbinary", "base64"},
+	{"xmloption", "content"},
+	{"default_text_search_config", "pg_catalog.simple"},
+	{"lc_monetary", "C"},
+	{"lc_numeric", "C"},
+	{"lc_time", "C"},
 	{"array_nulls", "on"},
 	{"standard_conforming_strings", "on"},
 	{"transform_null_equals", "off"},
@@ -131,6 +136,8 @@ run_settle_worker(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
+		{"role", "none"},
+		{"jit", "off"}, /* many small statements, of which none is worth being compiled */
 	};
 	int i;
 
