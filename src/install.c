@@ -153,6 +153,7 @@ restart_body(Run *run, void *arg)
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);
+	ME_DEBUG_POINT("restart_before_commit");
 	state_change(m, STATE_LOGGING, "the copy of %s starts over",
 				 sql_qualified(m->schema_name, m->table_name));
 }
@@ -210,6 +211,7 @@ mend_body(Run *run, void *arg)
 	m->tainted = true; /* until a clean verification */
 	catalog_save_trigger(m);
 	catalog_save_verified(m, false);
+	ME_DEBUG_POINT("mend_before_commit");
 	event_add(m, "mended", NULL,
 			  "sync trigger put right; everything is verified again before the next swap");
 }
