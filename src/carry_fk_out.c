@@ -54,6 +54,7 @@
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "debug_point.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "settings.h"
@@ -210,7 +211,8 @@ make_key(Migration *m, Oid front, Oid back, const Step *step)
 	Oid key;
 
 	if (step->referenced != front)
-		LockRelationOid(step->referenced, ShareRowExclusiveLock);
+		lock_queue_lock(step->referenced, ShareRowExclusiveLock);
+	lock_queue_lock(back, ShareRowExclusiveLock);
 	add_key(back, front, step);
 	key = get_relation_constraint_oid(back, step->name, false);
 	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
@@ -277,7 +279,7 @@ lock_referenced(Migration *m)
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
 
 		limit_lock_wait(timeout - (int) spent);
-		LockRelationOid(relid, ShareRowExclusiveLock);
+		lock_queue_lock(relid, ShareRowExclusiveLock);
 	}
 }
 

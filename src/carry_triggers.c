@@ -25,6 +25,7 @@
 #include "carry.h"
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -72,6 +73,7 @@ make_trigger(Migration *m, Oid back, const Step *step)
 	Oid owner = relinfo_owner(back);
 
 	stmt->relation = carry_range(back);
+	lock_queue_lock(back, ShareRowExclusiveLock);
 	carry_utility(owner, (Node *) stmt, step->statement);
 	carry_run(owner, psprintf("ALTER TABLE %s DISABLE TRIGGER %s", sql_relation(back),
 							  quote_identifier(step->name)));

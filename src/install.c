@@ -32,6 +32,7 @@
 #include "debug_point.h"
 #include "index_drop.h"
 #include "install.h"
+#include "lock_queue.h"
 #include "other_triggers.h"
 #include "reconcile.h"
 #include "relinfo.h"
@@ -45,8 +46,11 @@
 void
 install_lock_front(const Migration *m)
 {
-	Relation rel = try_table_open(front_of(m, direction_of(m)), ShareRowExclusiveLock);
+	Oid front = front_of(m, direction_of(m));
+	Relation rel;
 
+	lock_queue_lock(front, ShareRowExclusiveLock);
+	rel = try_table_open(front, NoLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("the table of migration \"%s\" has been dropped", m->name),

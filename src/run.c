@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
+#include "lock_queue.h"
 #include "run.h"
 #include "settings.h"
 
@@ -252,6 +253,7 @@ void
 run_commit(Run *run)
 {
 	Assert(run->in_transaction);
+	lock_queue_leave();
 	forget_owners_settings(run);
 	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
 	AtEOXact_GUC(true, run->guc_nestlevel);
@@ -281,6 +283,7 @@ run_commit(Run *run)
 void
 run_abort(Run *run)
 {
+	lock_queue_leave();
 	run->m = NULL;
 	if (run->in_session)
 	{
@@ -382,6 +385,7 @@ void
 run_limit_lock_waits(Run *run)
 {
 	limit_lock_waits(run->m);
+	lock_queue_enter(settings_get_int(run->m, "lock_queue_ms"));
 	run->holds_locks = true;
 }
 
