@@ -30,6 +30,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
+#include "debug_point.h"
 #include "lock_queue.h"
 #include "run.h"
 #include "settings.h"
@@ -248,11 +249,20 @@ commit_locally(Run *run)
 		set_until_commit("synchronous_commit", "local");
 }
 
+/* In a debug build; for an audit. */
+static void
+tell_locks(const Run *run)
+{
+	ME_DEBUG_LOCKS(psprintf("%s-%s", state_name(run->seen_state),
+							run->m ? state_name(run->m->state) : "none"));
+}
+
 /* Commit what run_begin() began. */
 void
 run_commit(Run *run)
 {
 	Assert(run->in_transaction);
+	tell_locks(run);
 	lock_queue_leave();
 	forget_owners_settings(run);
 	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
@@ -283,6 +293,7 @@ run_commit(Run *run)
 void
 run_abort(Run *run)
 {
+	tell_locks(run);
 	lock_queue_leave();
 	run->m = NULL;
 	if (run->in_session)
