@@ -47,6 +47,7 @@
 #include "debug_point.h"
 #include "errors.h"
 #include "failed_rows.h"
+#include "lock_queue.h"
 #include "mirror.h"
 #include "miscadmin.h"
 #include "run.h"
@@ -271,7 +272,7 @@ lock_tables(Drain *drain)
 
 	if (drain->live)
 		run_limit_lock_waits(drain->run);
-	LockRelationOid(front_of(m, direction), drain->live ? ShareRowExclusiveLock : AccessShareLock);
+	lock_queue_lock(front_of(m, direction), drain->live ? ShareRowExclusiveLock : AccessShareLock);
 	LockRelationOid(back_of(m, direction), RowExclusiveLock);
 	guard_check(m);
 	drainer_lock(m->id);

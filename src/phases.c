@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "debug_point.h"
 #include "errors.h"
 #include "phases.h"
 #include "run.h"
@@ -138,6 +139,8 @@ step(Run *run)
 	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
 	run_commit(run);
 
+	/* what the state was reached by is committed, what comes next has not begun */
+	ME_DEBUG_POINT(psprintf("step_%s", state_name(m.state)));
 	if (restart && !m.paused && m.goal != STATE_CANCELLED)
 		return run->seen_key ? key_restart_step(run) : install_restart_step(run);
 	return dispatch(run, &m);
