@@ -89,14 +89,22 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects; run_tap.pl is prove with a count.
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder.
+define with_cluster
+rm -rf '$(CURDIR)/tmp_check'
+$(MKDIR_P) '$(CURDIR)/tmp_check'
+TESTDIR='$(CURDIR)' PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
+	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
+endef
+
+# run_tap.pl is prove with a count.
 installcheck-tap:
-	rm -rf '$(CURDIR)/tmp_check'
-	$(MKDIR_P) '$(CURDIR)/tmp_check'
-	TESTDIR='$(CURDIR)' PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
-		PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress' \
-		$(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
+	$(with_cluster) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
 		$(if $(PROVE_TESTS),$(PROVE_TESTS),$(sort $(wildcard $(srcdir)/test/t/*.pl)))
+
+# STRESS: the options of script/stress
+stress:
+	$(with_cluster) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
 
 # ---------------------------------------------------------------------------------------------
 # Style
@@ -109,4 +117,4 @@ format:
 check-style:
 	CLANG_FORMAT='$(CLANG_FORMAT)' $(srcdir)/script/check-style
 
-.PHONY: FORCE installcheck installcheck-regress installcheck-isolation installcheck-tap format check-style
+.PHONY: FORCE stress installcheck installcheck-regress installcheck-isolation installcheck-tap format check-style

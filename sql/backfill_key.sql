@@ -93,7 +93,7 @@ SELECT complete, checked_rows, missing, extra, different, skipped, failed, stale
 INSERT INTO commits VALUES (50, 101, 'new', NULL);
 CALL migrate_ext.verify('commits');
 CALL migrate_ext.wait_for('commits', 'live');
-SELECT try($$SELECT migrate_ext.plan('commits')$$);
+SELECT helper.try($$SELECT migrate_ext.plan('commits')$$);
 \set VERBOSITY terse
 CALL migrate_ext.rehearse('commits');
 \set VERBOSITY default

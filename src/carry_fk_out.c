@@ -34,151 +34,30 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
-#include "access/htup_details.h"
-#include "access/table.h"
 #include "access/xact.h"
-#include "catalog/indexing.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
-#include "catalog/pg_type.h"
-#include "parser/parser.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
-#include "utils/lsyscache.h"
-#include "utils/syscache.h"
 #include "utils/timestamp.h"
 
 #include "carry.h"
+#include "carry_fk.h"
 #include "catalog.h"
-#include "catalog_spi.h"
 #include "debug_point.h"
 #include "relinfo.h"
 #include "run.h"
 #include "settings.h"
 #include "sqlgen.h"
 
-/* One row of migrate_ext.fk_out_steps(). */
-typedef struct Step
-{
-	char *kind;
-	char *name;
-	Oid referenced;
-	Oid relation;
-	char *statement;
-} Step;
+/* All questions for steps are one statement. */
+static SPIPlanPtr steps_plan = NULL;
 
-/* ------------------------------------------------------------------------
- * Asking
- * ------------------------------------------------------------------------
- */
-
-/* What is left to do; List of Step *.  ahead: see the SQL function. */
-static List *
-find_steps(Oid front, Oid back, bool ahead)
-{
-	Oid types[] = {OIDOID, OIDOID, BOOLOID};
-	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back), BoolGetDatum(ahead)};
-	static SPIPlanPtr plan = NULL;
-	CatalogCall call = {.plan = &plan};
-	List *steps = NIL;
-	uint64 count = catalog_begin(&call,
-								 "SELECT step, name, referenced, relation, statement"
-								 " FROM migrate_ext.fk_out_steps($1, $2, $3)",
-								 lengthof(types), types, values, NULL);
-
-	for (uint64 i = 0; i < count; i++)
-	{
-		MemoryContext old = MemoryContextSwitchTo(call.outer);
-		Step *step = palloc(sizeof(Step));
-		bool isnull;
-
-		step->kind = catalog_value_text(&call, i, 1);
-		step->name = catalog_value_text(&call, i, 2);
-		step->referenced = DatumGetObjectId(catalog_value(&call, i, 3, &isnull));
-		step->relation = DatumGetObjectId(catalog_value(&call, i, 4, &isnull));
-		step->statement = catalog_value_text(&call, i, 5);
-		steps = lappend(steps, step);
-		MemoryContextSwitchTo(old);
-	}
-	catalog_end(&call);
-	return steps;
-}
-
-static bool
-is_add(const Step *step)
-{
-	return strcmp(step->kind, "add") == 0;
-}
-
-static AlterTableStmt *
-parse_add(const char *statement)
-{
-	RawStmt *raw = linitial_node(RawStmt, raw_parser(statement, RAW_PARSE_DEFAULT));
-
-	return castNode(AlterTableStmt, raw->stmt);
-}
-
-static Constraint *
-key_of(const AlterTableStmt *stmt)
-{
-	return castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
-}
-
-/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
-static char *
-statement_of(const Step *step, Oid front, Oid back)
-{
-	if (!is_add(step) || step->referenced != front)
-		return step->statement;
-	return carry_renamed(step->statement, key_of(parse_add(step->statement))->pktable,
-						 sql_relation(back));
-}
+#define STEPS &steps_plan, "fk_out_steps"
 
 /* ------------------------------------------------------------------------
  * Making
  * ------------------------------------------------------------------------
  */
-
-/* ALTER TABLE ... ADD CONSTRAINT, as the owner, but that the rows are not looked at. */
-static void
-add_key(Oid back, const char *statement)
-{
-	AlterTableStmt *stmt = parse_add(statement);
-
-	key_of(stmt)->skip_validation = true;
-	key_of(stmt)->initially_valid = true;
-	carry_utility(relinfo_owner(back), (Node *) stmt, statement);
-}
-
-/* Mark a key and those below it not valid where rows are: they are looked at later. */
-static void
-mark_unvalidated(Relation constraints, Oid key)
-{
-	HeapTuple tuple = SearchSysCacheCopy1(CONSTROID, ObjectIdGetDatum(key));
-	Form_pg_constraint form;
-	ScanKeyData scankey;
-	SysScanDesc scan;
-	HeapTuple child;
-
-	if (!HeapTupleIsValid(tuple))
-		return;
-	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	if (get_rel_relkind(form->conrelid) == RELKIND_RELATION)
-	{
-		form->convalidated = false;
-		CatalogTupleUpdate(constraints, &tuple->t_self, tuple);
-	}
-	heap_freetuple(tuple);
-
-	ScanKeyInit(&scankey, Anum_pg_constraint_conparentid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(key));
-	scan = systable_beginscan(constraints, ConstraintParentIndexId, true, NULL, 1, &scankey);
-	while (HeapTupleIsValid(child = systable_getnext(scan)))
-		mark_unvalidated(constraints, ((Form_pg_constraint) GETSTRUCT(child))->oid);
-	systable_endscan(scan);
-}
 
 /*
  * For each partition of a referenced table there is a row in pg_constraint, whose
@@ -207,20 +86,12 @@ copy_names(Oid front, Oid back)
 	}
 }
 
-/* Of this key all of them, under locks that this transaction has by now. */
-static void
-disable_triggers(Oid front, Oid back, const char *name)
+/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
+static char *
+statement_of(const FkStep *step, Oid front, Oid back)
 {
-	ListCell *lc;
-
-	foreach (lc, find_steps(front, back, false))
-	{
-		Step *step = lfirst(lc);
-
-		if (strcmp(step->kind, "disable") == 0 && strcmp(step->name, name) == 0)
-			(void) sql_run("%s", step->statement);
-	}
-	CommandCounterIncrement();
+	return fk_is_add(step) && step->referenced == front ? fk_renamed(step->statement, back)
+														: step->statement;
 }
 
 /*
@@ -228,21 +99,13 @@ disable_triggers(Oid front, Oid back, const char *name)
  * of the front's key.
  */
 static void
-make_key(Migration *m, Oid front, Oid back, const Step *step)
+make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
-	Relation constraints;
-	Oid key;
-
 	if (step->referenced != front)
 		LockRelationOid(step->referenced, ShareRowExclusiveLock);
-	add_key(back, statement_of(step, front, back));
-	key = get_relation_constraint_oid(back, step->name, false);
-	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
-	mark_unvalidated(constraints, key);
-	table_close(constraints, RowExclusiveLock);
-	CommandCounterIncrement();
+	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
 	copy_names(front, back);
-	disable_triggers(front, back, step->name);
+	fk_disable(STEPS, front, back, step->name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
@@ -254,16 +117,16 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	List *steps = find_steps(front, back, false);
-	Step *step;
+	List *steps = fk_steps(STEPS, front, back, false);
+	FkStep *step;
 
 	if (steps == NIL || look_only)
 		return steps == NIL;
 	step = linitial(steps);
-	if (is_add(step))
+	if (fk_is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		disable_triggers(front, back, step->name);
+		fk_disable(STEPS, front, back, step->name);
 	else
 	{
 		carry_run(relinfo_owner(step->relation), step->statement);
@@ -397,37 +260,26 @@ leave(Migration *m, Oid left)
  * ------------------------------------------------------------------------
  */
 
-static char *
-note_of(const Step *step)
-{
-	if (is_add(step))
-		return "the rows are not looked at: where they are the key is marked NOT VALID";
-	if (strchr(step->statement, '?') != NULL)
-		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
-			   "not known yet";
-	return NULL;
-}
-
 static void
 plan_steps(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
 	ListCell *lc;
 
-	foreach (lc, find_steps(m->source, m->target, true))
+	foreach (lc, fk_steps(NULL, "fk_out_steps", m->source, m->target, true))
 	{
-		Step *step = lfirst(lc);
-		char *lock = plan_lock(ShareRowExclusiveLock, sql_relation(step->referenced));
+		FkStep *step = lfirst(lc);
+		char *lock =
+			psprintf("SHARE ROW EXCLUSIVE on %s and its partitions", sql_relation(m->target));
 
-		if (is_add(step))
-			plan_add(plan, statement_of(step, m->source, m->target),
-					 psprintf("%s%sSHARE ROW EXCLUSIVE on %s and its partitions",
-							  step->referenced == m->source ? "" : lock,
-							  step->referenced == m->source ? "" : " and then ",
-							  sql_relation(m->target)),
-					 note_of(step));
+		if (step->referenced != m->source)
+			lock = psprintf("SHARE ROW EXCLUSIVE on %s and then %s", sql_relation(step->referenced),
+							lock);
+		if (fk_is_add(step))
+			plan_add(plan, statement_of(step, m->source, m->target), lock, FK_NOTE_ADD);
 		else
-			plan_add_ddl(plan, step->statement, note_of(step));
+			plan_add_ddl(plan, step->statement,
+						 strchr(step->statement, '?') != NULL ? FK_NOTE_DISABLE : NULL);
 	}
 }
 

@@ -9,6 +9,7 @@
 #define MIGRATE_EXT_CARRY_KINDS_H
 
 #include "carry.h"
+#include "carry_fk_in.h"
 #include "carry_named.h"
 #include "carry_publications.h"
 #include "carry_subscriptions.h"
@@ -26,9 +27,9 @@ extern const Carrier carry_grants;
 
 /* Comments come after what they are about, privileges after all that restricts them. */
 static const Carrier *const carriers[] = {
-	&carry_columns,	 &carry_checks,		  &carry_storage,		&carry_statistics, &carry_fk_out,
-	&carry_triggers, &carry_policies,	  &carry_comments,		&carry_labels,	   &carry_grants,
-	&carry_named,	 &carry_publications, &carry_subscriptions,
+	&carry_columns, &carry_checks,	 &carry_storage,	  &carry_statistics,	&carry_fk_out,
+	&carry_fk_in,	&carry_triggers, &carry_policies,	  &carry_comments,		&carry_labels,
+	&carry_grants,	&carry_named,	 &carry_publications, &carry_subscriptions,
 };
 
 #endif

@@ -28,6 +28,7 @@
 
 #include "attempt.h"
 #include "carry.h"
+#include "carry_fk_in.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -122,54 +123,12 @@ tell_original(Migration *m, int64 pending)
 		event_add(m, "original", NULL, "%s is kept as it is", sql_relation(m->source));
 }
 
-/*
- * Foreign keys of other tables that point at the original, made by hand after
- * the swap: reverse sync has kept them true so far, from now on nothing would.
- * 2BP01 unless they are to be dropped; then they go, with the owner's rights.
- */
-static void
-settle_incoming(Run *run, const SwapRequest *request)
-{
-	Migration *m = run->m;
-	char *names;
-	char *drop;
-
-	names =
-		sql_text("SELECT string_agg(format('%%I of table %%s', conname, conrelid::regclass),"
-				 " ', ' ORDER BY conrelid::regclass::text, conname) FROM pg_catalog.pg_constraint"
-				 " WHERE contype = 'f' AND confrelid = %u AND conrelid <> confrelid"
-				 " AND conparentid = 0",
-				 m->source);
-	if (names == NULL)
-		return;
-	if (!request->drop_incoming_fks)
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
-			 errmsg("foreign keys still point at table \"%s\"", get_rel_name(m->source)),
-			 errdetail("They are %s.", names),
-			 errhint("Drop them, or call migrate_ext.complete with options incoming_fks drop.")));
-	run_as_owner(run);
-	do
-	{
-		drop = sql_text(
-			"SELECT format('ALTER TABLE %%s DROP CONSTRAINT %%I', conrelid::regclass, conname)"
-			" FROM pg_catalog.pg_constraint WHERE contype = 'f' AND confrelid = %u"
-			" AND conrelid <> confrelid AND conparentid = 0 LIMIT 1",
-			m->source);
-		if (drop)
-			(void) sql_run("%s", drop);
-		CommandCounterIncrement();
-	} while (drop);
-	run_as_self(run);
-	event_add(m, "incoming_fks", NULL, "foreign keys dropped: %s", names);
-}
-
 static void
 complete_body(Run *run, void *arg)
 {
 	Migration *m;
 	SwapRequest *request;
+	bool drop_fks;
 	int64 pending;
 
 	sync_release();
@@ -177,11 +136,14 @@ complete_body(Run *run, void *arg)
 		return;
 	m = run->m;
 	request = swap_request_read(m);
+	drop_fks = request->incoming_fks == INCOMING_FKS_DROP;
 	run_limit_lock_waits(run);
+	fk_in_lock(m, m->source, drop_fks);
 	lock_table(m->target); /* as writers do now: see swap_transaction.c */
 	lock_table(m->source);
 	ME_DEBUG_POINT("complete_locked");
-	settle_incoming(run, request);
+	/* reverse sync has kept them true so far, from now on nothing would */
+	fk_in_settle(m, m->source, drop_fks, true);
 	pending = table_exists(m->log) ? changelog_pending(m, 1) + failed_row_due(m) : 0;
 	drop_sync(m);
 	if (request->drop_original)
@@ -212,10 +174,12 @@ cancel_body(Run *run, void *arg)
 		return;
 	m = run->m;
 	run_limit_lock_waits(run);
+	fk_in_lock(m, m->target, false);
 	if (m->state > STATE_CREATED)
 		lock_table(m->source);
 	lock_table(m->target);
 	ME_DEBUG_POINT("cancel_locked");
+	fk_in_settle(m, m->target, false, false);
 	drop_sync(m);
 	if (m->made_target)
 		drop_table(m, m->target);

@@ -18,6 +18,9 @@
 #if PG_VERSION_NUM < 160000
 #include "catalog/pg_class.h"
 #include "utils/acl.h"
+#include "utils/relcache.h"
+
+#define RelationSetNewRelfilenumber RelationSetNewRelfilenode
 
 /* 16 has one function for all kinds of objects; ours are relations only */
 static inline bool

@@ -477,7 +477,7 @@ drain_narrowing(Run *run, bool live)
 		if (run_attempt(run, drain_batch, &drain, &error))
 		{
 			if (max == full || !drain.more)
-				return drain.count > 0 || drain.more ? STEP_MORE : STEP_WAIT;
+				return drain.more || (live && drain.count > 0) ? STEP_MORE : STEP_WAIT;
 			continue; /* what fails is still ahead */
 		}
 		if (classify(error) == FAILURE_LOCK)

@@ -60,6 +60,19 @@ golive_body(Run *run, void *arg)
 				 sql_qualified(m->schema_name, m->table_name));
 }
 
+/* Is it worth locking writers out?  Under load the log is never empty. */
+static bool
+little_is_left(Run *run)
+{
+	bool little;
+
+	run_begin(run);
+	little =
+		run->m == NULL || changelog_pending(run->m, GOLIVE_MAX_ENTRIES + 1) <= GOLIVE_MAX_ENTRIES;
+	run_commit(run);
+	return little;
+}
+
 StepResult
 golive_step(Run *run)
 {
@@ -75,7 +88,7 @@ golive_step(Run *run)
 	compared = reconcile_step(run);
 	if (compared != STEP_DONE)
 		return compared;
-	if (drain_step(run, false) == STEP_MORE)
+	if (drain_step(run, false) == STEP_MORE || !little_is_left(run))
 		return STEP_MORE;
 	run_report(run, "going live");
 	began = GetCurrentTimestamp();

@@ -51,9 +51,10 @@ extern StepResult index_step(Run *run);
 extern StepResult index_work(Run *run);
 
 /*
- * drain.c: empties the change log.  drain_batch: one transaction; MORE while
- * entries are left, WAIT when this pass found none.  live: takes
- * ShareRowExclusiveLock on the front table, bounded, for a short batch.
+ * drain.c: empties the change log.  drain_step: a batch, in one transaction; WAIT
+ * when the pass is through: what stood there when it began is drained, and under
+ * load more has come.  live: takes ShareRowExclusiveLock on the front table,
+ * bounded, for a short batch; MORE until nothing is left.
  * drain_rest: within the caller's transaction, which holds ShareRowExclusive on
  * the front: drains all there is; returns entries drained.
  */

@@ -61,7 +61,10 @@ read_options(SwapRequest *request, Jsonb *options)
 	request->verify = bool_field(options, "verify", true);
 	request->accept_failed = bool_field(options, "accept_failed", false);
 	request->drop_original = bool_field(options, "drop_original", false);
-	request->drop_incoming_fks = incoming_fks && strcmp(incoming_fks, "drop") == 0;
+	if (incoming_fks && strcmp(incoming_fks, "keep") == 0)
+		request->incoming_fks = INCOMING_FKS_KEEP;
+	else if (incoming_fks && strcmp(incoming_fks, "drop") == 0)
+		request->incoming_fks = INCOMING_FKS_DROP;
 	if (blockers && strcmp(blockers, "cancel") == 0)
 		request->blockers = BLOCKERS_CANCEL;
 	else if (blockers && strcmp(blockers, "terminate") == 0)

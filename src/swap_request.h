@@ -26,6 +26,14 @@ typedef enum BlockersOption
 	BLOCKERS_TERMINATE
 } BlockersOption;
 
+/* What becomes of foreign keys that point at the table; see carry_fk_in.c. */
+typedef enum IncomingFksOption
+{
+	INCOMING_FKS_MOVE,
+	INCOMING_FKS_KEEP,
+	INCOMING_FKS_DROP
+} IncomingFksOption;
+
 typedef struct SwapRequest
 {
 	/* as asked */
@@ -35,7 +43,7 @@ typedef struct SwapRequest
 	bool verify;
 	bool accept_failed;
 	bool drop_original;
-	bool drop_incoming_fks;
+	IncomingFksOption incoming_fks;
 	BlockersOption blockers;
 
 	/* progress */

@@ -16,24 +16,35 @@
  */
 #include "postgres.h"
 
+#include "access/relation.h"
 #include "access/table.h"
-#include "catalog.h"
-#include "columns.h"
+#include "catalog/index.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "commands/tablecmds.h"
+#include "commands/trigger.h"
 #include "executor/spi.h"
 #include "nodes/value.h"
 #include "parser/parse_func.h"
-#include "relinfo.h"
-#include "run.h"
-#include "sqlgen.h"
+#include "pgstat.h"
 #include "storage/bufmgr.h"
-#include "sync.h"
-#include "sync_internal.h"
-#include "sync_trigger.h"
+#include "storage/predicate.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/relcache.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
+
+#include "catalog.h"
+#include "columns.h"
+#include "compat.h"
+#include "relinfo.h"
+#include "run.h"
+#include "sqlgen.h"
+#include "sync.h"
+#include "sync_internal.h"
+#include "sync_trigger.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_truncate);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse_truncate);
@@ -56,6 +67,88 @@ is_write_through(Relation source)
 	return false;
 }
 
+/* Does this foreign key of another table sleep until a swap?  See carry_fk_in.c. */
+static bool
+is_asleep(Oid child, Oid key)
+{
+	Relation rel = relation_open(child, AccessShareLock);
+	bool asleep = false;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (trigger->tgconstraint == key && trigger->tgenabled == TRIGGER_DISABLED)
+			asleep = true;
+	}
+	relation_close(rel, AccessShareLock);
+	return asleep;
+}
+
+/*
+ * Do foreign keys of other tables point at this one, and all of them sleep?  They
+ * don't have to be obeyed, but TRUNCATE would.
+ */
+static bool
+is_referenced_asleep(Oid relid)
+{
+	Relation rel = relation_open(relid, AccessExclusiveLock);
+	int asleep = 0;
+	int awake = 0;
+
+	for (int i = 0; rel->trigdesc != NULL && i < rel->trigdesc->numtriggers; i++)
+	{
+		Trigger *trigger = &rel->trigdesc->triggers[i];
+
+		if (RI_FKey_trigger_type(trigger->tgfoid) != RI_TRIGGER_PK ||
+			trigger->tgconstrrelid == relid)
+			continue;
+		if (is_asleep(trigger->tgconstrrelid, trigger->tgconstraint))
+			asleep++;
+		else
+			awake++;
+	}
+	relation_close(rel, NoLock);
+	return asleep > 0 && awake == 0;
+}
+
+/* What ExecuteTruncateGuts() does with a table, its triggers aside. */
+static void
+empty_storage(Relation rel)
+{
+	ReindexParams params = {0};
+	Oid toast = rel->rd_rel->reltoastrelid;
+
+	CheckTableNotInUse(rel, "TRUNCATE");
+	CheckTableForSerializableConflictIn(rel);
+	RelationSetNewRelfilenumber(rel, rel->rd_rel->relpersistence);
+	if (OidIsValid(toast))
+	{
+		Relation toastrel = relation_open(toast, AccessExclusiveLock);
+
+		RelationSetNewRelfilenumber(toastrel, toastrel->rd_rel->relpersistence);
+		relation_close(toastrel, NoLock);
+	}
+	reindex_relation(RelationGetRelid(rel), REINDEX_REL_PROCESS_TOAST, &params);
+	pgstat_count_truncate(rel);
+}
+
+/* The same as TRUNCATE, without a look at foreign keys. */
+static void
+truncate_storage(Oid relid)
+{
+	ListCell *lc;
+
+	foreach (lc, find_all_inheritors(relid, AccessExclusiveLock, NULL))
+	{
+		Relation rel = table_open(lfirst_oid(lc), NoLock);
+
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			empty_storage(rel);
+		table_close(rel, NoLock);
+	}
+}
+
 /* TRUNCATE [ONLY] table, as the owner of both. */
 static void
 truncate_table(Migration *m, Oid relid, bool only)
@@ -63,7 +156,10 @@ truncate_table(Migration *m, Oid relid, bool only)
 	UserSwitch user;
 
 	user_switch_owner(&user, m->owner);
-	(void) sql_run("TRUNCATE TABLE %s%s", only ? "ONLY " : "", sql_relation(relid));
+	if (is_referenced_asleep(relid))
+		truncate_storage(relid);
+	else
+		(void) sql_run("TRUNCATE TABLE %s%s", only ? "ONLY " : "", sql_relation(relid));
 	user_switch_back(&user);
 }
 

@@ -24,7 +24,7 @@ AS $$
                 THEN pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, rule.ev_class, 0)
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
            CASE WHEN carry.problem IS NOT NULL THEN carry.problem
-                WHEN con.contype = 'f' THEN 'points at the table, and would go on pointing at it when it is swapped out'
+                WHEN con.contype = 'f' THEN 'is of one of the two tables or their partitions, and points at the one that is swapped out'
                 WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
@@ -64,9 +64,11 @@ AS $$
                         OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indexrelid = rel.oid AND i.indrelid = front)
                         OR rel.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i
                                                           WHERE i.inhrelid = rel.oid AND i.inhparent = front))
-               -- foreign keys of the table: see below; of partitions: the whole table's is told
+               -- foreign keys of the table and of others: see below
                WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f')
-                                             OR con.conrelid <> front AND (con.contype <> 'f' OR con.conparentid = 0)
+                                             OR con.conrelid <> front AND CASE WHEN con.contype = 'f'
+                                                                             THEN con.conparentid = 0 AND COALESCE(pg_catalog.pg_partition_root(con.conrelid), con.conrelid) IN (front, back)
+                                                                             ELSE true END
                WHEN trg.oid IS NOT NULL THEN NOT trg.tgisinternal AND d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass -- else: see below
                WHEN def.oid IS NOT NULL OR pol.oid IS NOT NULL THEN false
                WHEN stx.oid IS NOT NULL THEN stx.stxrelid <> front
@@ -78,6 +80,16 @@ AS $$
     FROM pg_catalog.pg_constraint k
     CROSS JOIN LATERAL migrate_ext.fk_out_problems(k.oid, front, back) p
     WHERE k.conrelid = front AND k.contype = 'f' AND k.conparentid = 0
+
+    UNION ALL
+    -- one that can't point at the partitioned table stays on the original, which reverse sync writes; the other way round it can't
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, f.fk, 0), p.problem,
+           p.remedy || ', or call undo with option {"incoming_fks": "drop"}'
+    FROM migrate_ext.migration m
+    CROSS JOIN LATERAL migrate_ext.fk_in_keys(front, back) f
+    CROSS JOIN LATERAL migrate_ext.fk_in_problems(f.fk, front, back) p
+    WHERE m.source = back AND m.target = front AND m.state = 'swapped' AND NOT f.asleep
+      AND (m.request->'options'->>'incoming_fks') IS DISTINCT FROM 'drop'
 
     UNION ALL
     SELECT pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0), p.problem, p.remedy

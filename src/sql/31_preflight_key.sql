@@ -273,23 +273,15 @@ AS $$
     WHERE m.state NOT IN ('swapped', 'completed', 'cancelled')
 
     UNION ALL
-    -- foreign keys that point at the source; before the swap each is an error, too
-    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, f.oid, 0),
-           pg_catalog.format('points at (%s), which on the partitioned table is not unique by itself: no foreign key can point at that there', c.columns),
-           CASE WHEN m.state = 'swapped'
-                THEN 'it stays on the original, where reverse sync keeps it enforced until migrate_ext.complete, which refuses while it is there, or drops it by its option {"incoming_fks": "drop"}'
-                ELSE pg_catalog.format('drop it before the swap. After it, either make it on the original by hand, where reverse sync keeps it enforced until migrate_ext.complete, or give %s the column %s and let it point at (%s, %2$s)',
-                                       f.conrelid::pg_catalog.regclass, c.added, c.columns) END
+    -- foreign keys that point at the source and can't point at the target
+    SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, f.fk, 0), p.problem,
+           'it ' || CASE WHEN m.state = 'swapped' THEN 'stays' ELSE 'will stay' END
+               || ' on the original, where reverse sync keeps it enforced until migrate_ext.complete, which refuses while it is there, or drops it by its option {"incoming_fks": "drop"}. Else: '
+               || p.remedy
     FROM m
-    JOIN pg_catalog.pg_constraint f ON f.confrelid = m.source AND f.contype = 'f' AND f.conparentid = 0
-    CROSS JOIN LATERAL (
-        SELECT (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY pg_catalog.array_position(f.confkey, a.attnum))
-                FROM pg_catalog.pg_attribute a WHERE a.attrelid = m.source AND a.attnum = ANY (f.confkey)) AS columns,
-               (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(k.attname), ', ' ORDER BY k.attname)
-                FROM migrate_ext.key_columns_of(m.target) k
-                WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a
-                                  WHERE a.attrelid = m.source AND a.attname = k.attname AND a.attnum = ANY (f.confkey))) AS added) c
-    WHERE m.state NOT IN ('completed', 'cancelled') AND c.added IS NOT NULL
+    CROSS JOIN LATERAL migrate_ext.fk_in_keys(m.source, m.target) f
+    CROSS JOIN LATERAL migrate_ext.fk_in_problems(f.fk, m.source, m.target) p
+    WHERE m.state NOT IN ('completed', 'cancelled') AND NOT (m.state = 'swapped' AND f.asleep)
 
     UNION ALL
     SELECT 'warning', pg_catalog.pg_describe_object('pg_catalog.pg_trigger'::pg_catalog.regclass, t.oid, 0),

@@ -349,6 +349,8 @@ AS $$
     FROM migrate_ext.dependents_of(relation) d -- pg_constraint has no index on confrelid
     JOIN pg_catalog.pg_constraint k ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass AND k.oid = d.objid
     WHERE k.confrelid = relation AND k.contype = 'f' AND k.conparentid = 0 AND k.conrelid <> relation
+      -- one that sleeps is there for a swap
+      AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_triggers(k.oid) t WHERE t.enabled = 'D')
 
     UNION ALL
     SELECT 'statistics', pg_catalog.format('%s.%I', s.stxnamespace::pg_catalog.regnamespace, s.stxname), pg_catalog.jsonb_build_object(

@@ -176,6 +176,9 @@ sub foreign_keys
 			ADD CONSTRAINT second FOREIGN KEY (second_place) REFERENCES places ON DELETE SET NULL DEFERRABLE INITIALLY DEFERRED,
 			ADD CONSTRAINT own FOREIGN KEY (parent, tenant) REFERENCES $TABLE (id, tenant) ON DELETE SET NULL (parent);
 		COMMENT ON CONSTRAINT second ON $TABLE IS 'of a foreign key';
+		CREATE TABLE lines (id integer GENERATED ALWAYS AS IDENTITY, item bigint, tenant integer,
+			CONSTRAINT ${\odd('Line')} FOREIGN KEY (item, tenant) REFERENCES $TABLE (id, tenant) ON DELETE CASCADE);
+		COMMENT ON CONSTRAINT ${\odd('Line')} ON lines IS 'of a foreign key of another table';
 		SQL
 	return;
 }
@@ -357,6 +360,18 @@ sub client_by_foreign_key
 	return;
 }
 
+sub client_of_lines
+{
+	my ($stage) = @_;
+	my $id = insert('shop', "INSERT INTO $TABLE (tenant, body) VALUES (8, 'lined $stage') RETURNING id", "lined $stage", "$stage: a row that others point at");
+	shows('shop', "INSERT INTO lines (item, tenant) VALUES ($id, 8) RETURNING item", $id, "$stage: a row that points at it");
+	refused('shop', "INSERT INTO lines (item, tenant) VALUES ($id, 9)", qr/violates foreign key.*Line/, "$stage: not at nothing");
+	shows('shop', "WITH o AS (INSERT INTO $TABLE (tenant, body) VALUES (8, 'goes') RETURNING id) INSERT INTO lines (item, tenant) SELECT id, 8 FROM o;
+		DELETE FROM $TABLE WHERE body = 'goes'; SELECT count(*) FROM lines l WHERE NOT EXISTS (SELECT FROM $TABLE WHERE id = l.item)",
+		'0', "$stage: a cascading delete to them");
+	return;
+}
+
 sub client_by_trigger
 {
 	my ($stage) = @_;
@@ -380,6 +395,7 @@ sub clients
 	client_by_view($stage);
 	client_by_function($stage);
 	client_by_foreign_key($stage);
+	client_of_lines($stage);
 	client_by_trigger($stage);
 	return;
 }

@@ -8,8 +8,7 @@ use strict;
 use warnings FATAL => 'all';
 
 use Exporter 'import';
-use File::Basename qw(basename);
-use FindBin;
+use File::Basename qw(basename dirname);
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -19,7 +18,7 @@ use Time::HiRes qw(time usleep);
 our @EXPORT = qw(
   $node new_node restart_node make_standby
   sql errors try_as sql_as refused pgoptions begin_call end_call
-  start_pgbench stop_pgbench pgbench_ok
+  start_pgbench stop_pgbench pgbench_result pgbench_ok still_running
   poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
   example_step example_sees
@@ -32,7 +31,7 @@ my $DEADLINE_S = $PostgreSQL::Test::Utils::timeout_default;
 # A load never ends by itself before its test does.
 my $LOAD_MAX_S = 900;
 
-my $TEST_DIR = "$FindBin::RealBin/..";
+my $TEST_DIR = dirname(__FILE__) . '/..';
 
 my @loads;
 
@@ -151,9 +150,9 @@ sub pgoptions
 # ---------------------------------------------------------------------------------------------
 # Load
 
-# start_pgbench(node, clients => 4, protocol => 'simple', isolation => undef, args => []): pgbench in
-# the background, TPC-B unless args name scripts. Its output goes to files: a pipe that nobody reads
-# would fill up and stop it.
+# start_pgbench(node, clients => 4, protocol => 'simple', isolation => undef, settings => {}, name => 'pgbench',
+# max_s => 900, args => []): pgbench in the background, TPC-B unless args name scripts. Its output goes to files: a pipe
+# that nobody reads would fill up and stop it.
 sub start_pgbench
 {
 	my ($node, %opt) = @_;
@@ -162,14 +161,15 @@ sub start_pgbench
 		$node->installed_command('pgbench'), '--no-vacuum',
 		'--client' => $opt{clients}  // 4,
 		'--protocol' => $opt{protocol} // 'simple',
-		'--time' => $LOAD_MAX_S,
+		'--time' => $opt{max_s} // $LOAD_MAX_S,
 		@{ $opt{args} // [] },
 		'--host' => $node->host,
 		'--port' => $node->port,
 		'postgres');
-	local $ENV{PGOPTIONS} =
-	  defined $opt{isolation} ? "-c default_transaction_isolation=" . $opt{isolation} =~ s/ /\\ /r : '';
-	local $ENV{PGAPPNAME} = 'pgbench';
+	my %setting = %{ $opt{settings} // {} };
+	$setting{default_transaction_isolation} = $opt{isolation} if defined $opt{isolation};
+	local $ENV{PGOPTIONS} = pgoptions(%setting);
+	local $ENV{PGAPPNAME} = $opt{name} // 'pgbench';
 	my $load = {
 		file => $file,
 		run  => IPC::Run::start(\@command, '<', \undef, '>', "$file.out", '2>', "$file.err"),
@@ -183,10 +183,25 @@ sub start_pgbench
 sub stop_pgbench
 {
 	my ($load) = @_;
+	$load->{run}->signal('ALRM');
+	return pgbench_result($load);
+}
+
+# still_running(run): whether a program that IPC::Run started has not ended yet. Its output is taken meanwhile;
+# pump_nb dies where it has, and pumpable alone doesn't look.
+sub still_running
+{
+	my ($run) = @_;
+	return eval { $run->pump_nb; 1 } && $run->pumpable;
+}
+
+# Once it has ended, or is about to.
+sub pgbench_result
+{
+	my ($load) = @_;
 	@loads = grep { $_ != $load } @loads;
 	eval {
 		local $SIG{ALRM} = sub { die "pgbench did not stop within $DEADLINE_S s\n" };
-		$load->{run}->signal('ALRM');
 		alarm $DEADLINE_S;
 		$load->{run}->finish;
 		alarm 0;
