@@ -109,7 +109,7 @@ compare_locks(const ListCell *a, const ListCell *b)
 }
 
 List *
-carry_locks(Migration *m, Direction direction)
+carry_locks(Migration *m, Direction direction, bool ahead)
 {
 	List *locks = NIL;
 	ListCell *lc;
@@ -118,7 +118,7 @@ carry_locks(Migration *m, Direction direction)
 	{
 		if (carriers[i]->locks == NULL)
 			continue;
-		foreach (lc, carriers[i]->locks(m, direction))
+		foreach (lc, carriers[i]->locks(m, direction, ahead))
 		{
 			CarryLock *lock = lfirst(lc);
 
@@ -138,7 +138,7 @@ lock_new(Migration *m, Direction direction)
 {
 	ListCell *lc;
 
-	foreach (lc, carry_locks(m, direction))
+	foreach (lc, carry_locks(m, direction, false))
 	{
 		CarryLock *lock = lfirst(lc);
 
@@ -275,12 +275,6 @@ carry_utility(Oid owner, Node *statement, const char *text)
 	PopActiveSnapshot();
 	user_switch_back(&user);
 	CommandCounterIncrement();
-}
-
-RangeVar *
-carry_range(Oid relid)
-{
-	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 }
 
 /* The name was written by PostgreSQL, qualified and quoted as we do it. */

@@ -63,9 +63,10 @@ typedef struct Carrier
 	/*
 	 * Other relations that must stand still while this carrier moves what it
 	 * moves, by carry_add_lock(); or NULL.  The swap locks them before the tables,
-	 * because who uses a view locks the view first.
+	 * because who uses a view locks the view first.  ahead: as if all were made
+	 * that can be made before the swap.
 	 */
-	List *(*locks)(Migration *m, Direction direction);
+	List *(*locks)(Migration *m, Direction direction, bool ahead);
 
 	/*
 	 * At the end of the migration, under exclusive locks on both tables: undo on
@@ -110,7 +111,7 @@ typedef struct CarryLock
 extern List *carry_add_lock(List *locks, Oid relid, LOCKMODE mode);
 
 /* All of them, in the order in which they are to be taken: by OID. */
-extern List *carry_locks(Migration *m, Direction direction);
+extern List *carry_locks(Migration *m, Direction direction, bool ahead);
 
 /*
  * Around the renames of the swap.  carry_collect: 55P03 if one of carry_locks() is
@@ -164,9 +165,6 @@ extern void carry_plan_follows(MigrationPlan *plan, const char *object, const ch
  */
 extern void carry_run(Oid owner, const char *sql);
 extern void carry_utility(Oid owner, Node *statement, const char *text);
-
-/* A relation as a statement names it. */
-extern RangeVar *carry_range(Oid relid);
 
 /* The text of a statement with another name in the place of a relation's, as it is written there. */
 extern char *carry_renamed(const char *text, const RangeVar *named, const char *other);

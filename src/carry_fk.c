@@ -27,7 +27,7 @@
 #include "sqlgen.h"
 
 List *
-fk_find_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead)
+fk_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead)
 {
 	Oid types[] = {OIDOID, OIDOID, BOOLOID};
 	Datum values[] = {ObjectIdGetDatum(front), ObjectIdGetDatum(back), BoolGetDatum(ahead)};
@@ -77,10 +77,11 @@ key_of(const AlterTableStmt *stmt)
 	return castNode(Constraint, linitial_node(AlterTableCmd, stmt->cmds)->def);
 }
 
-RangeVar *
-fk_referenced(const char *statement)
+char *
+fk_renamed(const char *statement, Oid referenced)
 {
-	return key_of(parse_add(statement))->pktable;
+	return carry_renamed(statement, key_of(parse_add(statement))->pktable,
+						 sql_relation(referenced));
 }
 
 /*
@@ -149,11 +150,11 @@ fk_add(Oid role, Oid relation, const char *name, const char *statement)
 }
 
 void
-fk_disable(List *steps, const char *name)
+fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back, const char *name)
 {
 	ListCell *lc;
 
-	foreach (lc, steps)
+	foreach (lc, fk_steps(plan, function, front, back, false))
 	{
 		FkStep *step = lfirst(lc);
 

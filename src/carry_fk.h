@@ -14,7 +14,6 @@
 
 #include "executor/spi.h"
 #include "nodes/pg_list.h"
-#include "nodes/primnodes.h"
 #include "types.h"
 
 /* One row of fk_out_steps() or fk_in_steps(). */
@@ -28,25 +27,30 @@ typedef struct FkStep
 } FkStep;
 
 /*
- * What one of those two functions returns, in order: List of FkStep *.  ahead: also
- * what is to be done with the keys that will have been made by then, for plan().
- * plan: see CatalogCall; one for each function.
+ * What one of those two functions returns, List of FkStep *.  plan: see CatalogCall;
+ * one for each function.  ahead: see there.
  */
-extern List *fk_find_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead);
+extern List *fk_steps(SPIPlanPtr *plan, const char *function, Oid front, Oid back, bool ahead);
 
 extern bool fk_is_add(const FkStep *step);
 
-/* What an ALTER TABLE ... ADD CONSTRAINT ... FOREIGN KEY points at. */
-extern RangeVar *fk_referenced(const char *statement);
+/* The text of a key that is added, pointing at this table instead of the one that it names. */
+extern char *fk_renamed(const char *statement, Oid referenced);
 
 /*
- * Run such a statement as this role, but without a look at the rows: the key, and
- * those of partitions, are marked not valid where rows are.  Takes the locks of
- * ALTER TABLE.
+ * Run ALTER TABLE ... ADD CONSTRAINT ... FOREIGN KEY as this role, but without a look
+ * at the rows: the key, and those of partitions, are marked not valid where rows
+ * are.  Takes the locks of ALTER TABLE.
  */
 extern void fk_add(Oid role, Oid relation, const char *name, const char *statement);
 
-/* Run the steps "disable" among these; of the key of this name, or all where it is NULL. */
-extern void fk_disable(List *steps, const char *name);
+/* Let all triggers of steps "disable" sleep; of the key of this name, if it is not NULL. */
+extern void fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back,
+					   const char *name);
+
+/* For plan(): what comes with adding it, and after that. */
+#define FK_NOTE_ADD "the rows are not looked at: where they are the key is marked NOT VALID"
+#define FK_NOTE_DISABLE \
+	"triggers of the key, at once with what precedes; '?' is a number that is not known yet"
 
 #endif

@@ -51,41 +51,31 @@
 #include "sqlgen.h"
 #include "swap_request.h"
 
-/* What is left to do; List of FkStep *.  ahead: see the SQL function. */
-static List *
-find_steps(Oid front, Oid back, bool ahead)
-{
-	static SPIPlanPtr plan = NULL;
+/* All questions for steps are one statement. */
+static SPIPlanPtr steps_plan = NULL;
 
-	return fk_find_steps(&plan, "fk_in_steps", front, back, ahead);
-}
+#define STEPS &steps_plan, "fk_in_steps"
 
 /* ------------------------------------------------------------------------
  * Making
  * ------------------------------------------------------------------------
  */
 
-/* A name for a key that sleeps, which tells where it points. */
+/* A name for a key that sleeps, which tells where it points; not one of others, char *. */
 static char *
-name_asleep(Migration *m, Oid child, const char *name, Oid referenced)
+name_asleep(Migration *m, Oid child, const char *name, Oid referenced, List *others)
 {
 	const char *suffix = referenced == m->source ? ORIGINAL_SUFFIX : TARGET_SUFFIX;
 
 	/* PostgreSQL puts the underscore in itself */
-	return ChooseConstraintName(name, NULL, suffix + 1, get_rel_namespace(child), NIL);
+	return ChooseConstraintName(name, NULL, suffix + 1, get_rel_namespace(child), others);
 }
 
-/* The statement with the name of a key that is to be made in its place. */
 static char *
-named(const FkStep *step, const char *name)
+add_statement(const FkStep *step, const char *name)
 {
-	char *place = strstr(step->statement, " CONSTRAINT @");
-
-	if (place == NULL)
-		return step->statement;
-	place += strlen(" CONSTRAINT ");
-	return psprintf("%.*s%s%s", (int) (place - step->statement), step->statement,
-					quote_identifier(name), place + 1);
+	return psprintf("ALTER TABLE %s ADD CONSTRAINT %s %s", sql_relation(step->relation),
+					quote_identifier(name), step->statement);
 }
 
 /*
@@ -96,12 +86,12 @@ named(const FkStep *step, const char *name)
 static void
 make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
-	char *name = name_asleep(m, step->relation, step->name, back);
+	char *name = name_asleep(m, step->relation, step->name, back, NIL);
 
 	lock_queue_lock(step->relation, ShareRowExclusiveLock);
 	lock_queue_lock(back, ShareRowExclusiveLock);
-	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, named(step, name));
-	fk_disable(find_steps(front, back, false), name);
+	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, add_statement(step, name));
+	fk_disable(STEPS, front, back, NULL);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"incoming foreign key\", \"name\": %s}", json_quote(name)),
 			  "foreign key %s of %s made once more, for %s: %s", quote_identifier(step->name),
@@ -114,7 +104,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	List *steps = find_steps(front, back, false);
+	List *steps = fk_steps(STEPS, front, back, false);
 	FkStep *step;
 
 	if (steps == NIL || look_only)
@@ -123,7 +113,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 	if (fk_is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(steps, step->name);
+		fk_disable(STEPS, front, back, NULL);
 	else
 		carry_run(relinfo_owner(step->relation), step->statement);
 	return false;
@@ -135,7 +125,7 @@ prepare(Migration *m, Direction direction, bool look_only)
  */
 
 static List *
-locks(Migration *m, Direction direction)
+locks(Migration *m, Direction direction, bool ahead)
 {
 	static SPIPlanPtr flip_plan = NULL;
 	static SPIPlanPtr stay_plan = NULL;
@@ -147,11 +137,13 @@ locks(Migration *m, Direction direction)
 
 	if (option == INCOMING_FKS_KEEP)
 		return NIL;
-	foreach (lc, carry_texts(&flip_plan,
-							 "SELECT relation::text FROM migrate_ext.fk_in_flip($1, $2, false)"
-							 " WHERE relation NOT IN ($1, $2)",
-							 front, back))
-		locks = carry_add_lock(locks, atooid(lfirst(lc)), ShareRowExclusiveLock);
+	foreach (lc, carry_changes(ahead ? NULL : &flip_plan, "fk_in_flip", front, back, ahead))
+	{
+		CarryChange *change = lfirst(lc);
+
+		if (change->relid != front && change->relid != back)
+			locks = carry_add_lock(locks, change->relid, ShareRowExclusiveLock);
+	}
 	if (option == INCOMING_FKS_DROP)
 		foreach (lc, carry_texts(&stay_plan,
 								 "SELECT relation::text FROM migrate_ext.fk_in_stay($1, $2)", front,
@@ -174,7 +166,7 @@ exchange_names(Migration *m, Oid front_key, Oid back_key)
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("a foreign key was dropped meanwhile")));
 	form = (Form_pg_constraint) GETSTRUCT(tuple);
 	name = pstrdup(NameStr(form->conname));
-	RenameConstraintById(front_key, name_asleep(m, form->conrelid, name, form->confrelid));
+	RenameConstraintById(front_key, name_asleep(m, form->conrelid, name, form->confrelid, NIL));
 	ReleaseSysCache(tuple);
 	CommandCounterIncrement();
 	RenameConstraintById(back_key, name);
@@ -328,18 +320,52 @@ fk_in_settle(Migration *m, Oid left, bool drop, bool refuse)
 }
 
 /* ------------------------------------------------------------------------
- * For plan()
+ * For plan(): as finalize and complete do without options
  * ------------------------------------------------------------------------
  */
 
-static char *
-note_of(const FkStep *step)
+/* A key that is still to be made, and the name that it will have. */
+typedef struct ComingKey
 {
-	if (fk_is_add(step))
-		return "the rows are not looked at: the key is marked NOT VALID";
-	if (strchr(step->statement, '?') != NULL)
-		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
-			   "not known yet";
+	const FkStep *step;
+	char *name;
+} ComingKey;
+
+static List *
+find_coming(Migration *m, List *steps)
+{
+	List *coming = NIL;
+	List *names = NIL;
+	ListCell *lc;
+
+	foreach (lc, steps)
+	{
+		ComingKey *key;
+
+		if (!fk_is_add(lfirst(lc)))
+			continue;
+		key = palloc(sizeof(ComingKey));
+		key->step = lfirst(lc);
+		key->name = name_asleep(m, key->step->relation, key->step->name, m->target, names);
+		names = lappend(names, key->name);
+		coming = lappend(coming, key);
+	}
+	return coming;
+}
+
+/* Of this child the key that is named so on the front. */
+static char *
+coming_name(List *coming, Oid child, const char *name)
+{
+	ListCell *lc;
+
+	foreach (lc, coming)
+	{
+		ComingKey *key = lfirst(lc);
+
+		if (key->step->relation == child && strcmp(key->step->name, name) == 0)
+			return key->name;
+	}
 	return NULL;
 }
 
@@ -347,74 +373,121 @@ static void
 plan_steps(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
+	List *steps = fk_steps(NULL, "fk_in_steps", m->source, m->target, true);
+	List *coming = find_coming(m, steps);
 	ListCell *lc;
 
-	foreach (lc, find_steps(m->source, m->target, true))
+	foreach (lc, steps)
 	{
 		FkStep *step = lfirst(lc);
-		char *statement = named(step, name_asleep(m, step->relation, step->name, m->target));
+		bool validate = strcmp(step->kind, "validate") == 0;
+		char *name = coming_name(coming, validate ? step->referenced : step->relation, step->name);
 
 		if (fk_is_add(step))
-			plan_add(plan, statement,
-					 psprintf("%s and then SHARE ROW EXCLUSIVE on %s and its partitions",
-							  plan_lock(ShareRowExclusiveLock, sql_relation(step->relation)),
-							  sql_relation(m->target)),
-					 note_of(step));
+			plan_add(plan, add_statement(step, name),
+					 psprintf("SHARE ROW EXCLUSIVE on %s and %s, and their partitions",
+							  sql_relation(step->relation), sql_relation(m->target)),
+					 FK_NOTE_ADD);
 		else
-			plan_add_ddl(plan, statement, note_of(step));
+			plan_add_ddl(plan,
+						 validate && name != NULL
+							 ? psprintf("%s%s", step->statement, quote_identifier(name))
+							 : step->statement,
+						 strchr(step->statement, '?') != NULL ? FK_NOTE_DISABLE : NULL);
 	}
 }
 
-/* A name that comes in the place of another: of those that move, and of those that will. */
+/* "ALTER TABLE child RENAME CONSTRAINT a TO a_orig", and the other one gets its name and comment. */
+static void
+plan_exchange(MigrationPlan *plan, Oid key, char *back_name)
+{
+	Migration *m = plan->m;
+	Oid child = atooid(linitial(carry_texts(
+		NULL, "SELECT conrelid::text FROM pg_catalog.pg_constraint WHERE oid = $1 AND $2 > 0", key,
+		m->source)));
+	char *name = get_constraint_name(key);
+	char *table = sql_relation(child);
+	char *lock = plan_lock(ShareRowExclusiveLock, table);
+	char *comment = GetComment(key, ConstraintRelationId, 0);
+
+	plan_add(plan,
+			 psprintf("ALTER TABLE %s RENAME CONSTRAINT %s TO %s", table, quote_identifier(name),
+					  quote_identifier(name_asleep(m, child, name, m->source, NIL))),
+			 lock, PLAN_EQUIVALENT);
+	plan_add(plan,
+			 psprintf("ALTER TABLE %s RENAME CONSTRAINT %s TO %s", table,
+					  quote_identifier(back_name), quote_identifier(name)),
+			 lock, PLAN_EQUIVALENT);
+	if (comment != NULL)
+		plan_add(plan,
+				 psprintf("COMMENT ON CONSTRAINT %s ON %s IS %s", quote_identifier(name), table,
+						  quote_literal_cstr(comment)),
+				 lock, PLAN_EQUIVALENT);
+}
+
 static void
 plan_names(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
 	ListCell *lc;
+	ListCell *lc2;
 
 	foreach (lc, carry_texts(
 					 NULL,
-					 "SELECT k.conrelid || ' ' || k.conname FROM migrate_ext.fk_in_keys($1, $2) f"
-					 " JOIN pg_catalog.pg_constraint k ON k.oid = f.fk"
-					 " WHERE NOT f.asleep"
-					 " AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, $1, $2))"
-					 " ORDER BY k.conrelid, k.conname",
+					 "SELECT n.front_fk || ' ' || b.conname FROM migrate_ext.fk_in_names($1, $2) n"
+					 " JOIN pg_catalog.pg_constraint b ON b.oid = n.back_fk",
 					 m->source, m->target))
+		plan_exchange(plan, atooid(lfirst(lc)), strchr(lfirst(lc), ' ') + 1);
+	foreach (lc, find_coming(m, fk_steps(NULL, "fk_in_steps", m->source, m->target, true)))
 	{
-		Oid child = atooid(lfirst(lc));
-		char *name = strchr(lfirst(lc), ' ') + 1;
+		ComingKey *key = lfirst(lc);
+		Oid fk = get_relation_constraint_oid(key->step->relation, key->step->name, false);
 
-		plan_add(plan,
-				 psprintf("ALTER TABLE %s RENAME CONSTRAINT %s TO %s", sql_relation(child),
-						  quote_identifier(name),
-						  quote_identifier(name_asleep(m, child, name, m->source))),
-				 plan_swap_lock(plan),
-				 PLAN_EQUIVALENT "; the key for the other table gets the name");
+		foreach (lc2, carry_texts(NULL,
+								  "SELECT t.oid::text FROM migrate_ext.fk_tree($1) t"
+								  " WHERE t.confrelid = $2",
+								  fk, m->source))
+			plan_exchange(plan, atooid(lfirst(lc2)), key->name);
 	}
 }
 
 static void
 plan_part(MigrationPlan *plan, CarryPart part)
 {
+	if (part == CARRY_PREPARE)
+		plan_steps(plan);
+	if (part != CARRY_MOVE)
+		return;
+	carry_plan_changes(plan, "fk_in_flip", "ALTER TABLE ONLY");
+	plan_names(plan);
+}
+
+/* A key that will fall asleep in the swap has another name by then. */
+void
+fk_in_plan_settle(MigrationPlan *plan)
+{
 	Migration *m = plan->m;
 	ListCell *lc;
 
-	if (part == CARRY_PREPARE)
-		plan_steps(plan);
-	else if (part == CARRY_COLLECT)
+	if (!plan->swapped)
 	{
-		foreach (lc, carry_changes(NULL, "fk_in_flip", m->source, m->target, true))
-		{
-			Oid relid = ((CarryChange *) lfirst(lc))->relid;
-
-			if (relid != m->source && relid != m->target)
-				plan_add_lock(plan, relid, ShareRowExclusiveLock);
-		}
+		foreach (lc, keys_of(m, m->source, DROP_KEY, "f.asleep AND NOT (" USERS_OWN ")"))
+			plan_add_ddl(plan, lfirst(lc), "by complete");
+		return;
 	}
-	else if (part == CARRY_MOVE)
+	foreach (
+		lc,
+		keys_of(
+			m, m->source, "k.conrelid || ' ' || k.conname",
+			"NOT f.asleep AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, $1, $2))"))
 	{
-		carry_plan_changes(plan, "fk_in_flip", "ALTER TABLE ONLY");
-		plan_names(plan);
+		Oid child = atooid(lfirst(lc));
+		char *name = name_asleep(m, child, strchr(lfirst(lc), ' ') + 1, m->source, NIL);
+
+		plan_add_ddl(plan,
+					 psprintf("ALTER TABLE %s DROP CONSTRAINT %s", sql_relation(child),
+							  quote_identifier(name)),
+					 "by complete");
 	}
 }
 

@@ -22,4 +22,7 @@ extern const Carrier carry_fk_in;
 extern void fk_in_lock(Migration *m, Oid left, bool drop);
 extern void fk_in_settle(Migration *m, Oid left, bool drop, bool refuse);
 
+/* For plan(): what "settle" will drop of the original's at complete. */
+extern void fk_in_plan_settle(MigrationPlan *plan);
+
 #endif

@@ -50,23 +50,10 @@
 #include "settings.h"
 #include "sqlgen.h"
 
-/* What is left to do; List of FkStep *.  ahead: see the SQL function. */
-static List *
-find_steps(Oid front, Oid back, bool ahead)
-{
-	static SPIPlanPtr plan = NULL;
+/* All questions for steps are one statement. */
+static SPIPlanPtr steps_plan = NULL;
 
-	return fk_find_steps(&plan, "fk_out_steps", front, back, ahead);
-}
-
-/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
-static char *
-statement_of(const FkStep *step, Oid front, Oid back)
-{
-	if (!fk_is_add(step) || step->referenced != front)
-		return step->statement;
-	return carry_renamed(step->statement, fk_referenced(step->statement), sql_relation(back));
-}
+#define STEPS &steps_plan, "fk_out_steps"
 
 /* ------------------------------------------------------------------------
  * Making
@@ -100,6 +87,14 @@ copy_names(Oid front, Oid back)
 	}
 }
 
+/* A key that points at its own table is told as pointing at the front, and is to name the back one. */
+static char *
+statement_of(const FkStep *step, Oid front, Oid back)
+{
+	return fk_is_add(step) && step->referenced == front ? fk_renamed(step->statement, back)
+														: step->statement;
+}
+
 /*
  * The referenced table is locked first: its writers come to ours by the actions
  * of the front's key.
@@ -112,7 +107,7 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 	lock_queue_lock(back, ShareRowExclusiveLock);
 	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
 	copy_names(front, back);
-	fk_disable(find_steps(front, back, false), step->name);
+	fk_disable(STEPS, front, back, step->name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
@@ -124,7 +119,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 {
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	List *steps = find_steps(front, back, false);
+	List *steps = fk_steps(STEPS, front, back, false);
 	FkStep *step;
 
 	if (steps == NIL || look_only)
@@ -133,7 +128,7 @@ prepare(Migration *m, Direction direction, bool look_only)
 	if (fk_is_add(step))
 		make_key(m, front, back, step);
 	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(steps, step->name);
+		fk_disable(STEPS, front, back, step->name);
 	else
 	{
 		carry_run(relinfo_owner(step->relation), step->statement);
@@ -267,37 +262,26 @@ leave(Migration *m, Oid left)
  * ------------------------------------------------------------------------
  */
 
-static char *
-note_of(const FkStep *step)
-{
-	if (fk_is_add(step))
-		return "the rows are not looked at: where they are the key is marked NOT VALID";
-	if (strchr(step->statement, '?') != NULL)
-		return "triggers of the key that has been made, in its transaction; '?': their numbers are "
-			   "not known yet";
-	return NULL;
-}
-
 static void
 plan_steps(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
 	ListCell *lc;
 
-	foreach (lc, find_steps(m->source, m->target, true))
+	foreach (lc, fk_steps(NULL, "fk_out_steps", m->source, m->target, true))
 	{
 		FkStep *step = lfirst(lc);
-		char *lock = plan_lock(ShareRowExclusiveLock, sql_relation(step->referenced));
+		char *lock =
+			psprintf("SHARE ROW EXCLUSIVE on %s and its partitions", sql_relation(m->target));
 
+		if (step->referenced != m->source)
+			lock = psprintf("SHARE ROW EXCLUSIVE on %s and then %s", sql_relation(step->referenced),
+							lock);
 		if (fk_is_add(step))
-			plan_add(plan, statement_of(step, m->source, m->target),
-					 psprintf("%s%sSHARE ROW EXCLUSIVE on %s and its partitions",
-							  step->referenced == m->source ? "" : lock,
-							  step->referenced == m->source ? "" : " and then ",
-							  sql_relation(m->target)),
-					 note_of(step));
+			plan_add(plan, statement_of(step, m->source, m->target), lock, FK_NOTE_ADD);
 		else
-			plan_add_ddl(plan, step->statement, note_of(step));
+			plan_add_ddl(plan, step->statement,
+						 strchr(step->statement, '?') != NULL ? FK_NOTE_DISABLE : NULL);
 	}
 }
 

@@ -300,7 +300,7 @@ lock_mode(Oid class, char relkind)
 }
 
 static List *
-named_locks(Migration *m, Direction direction)
+named_locks(Migration *m, Direction direction, bool ahead)
 {
 	Oid front = front_of(m, direction);
 	List *locks = NIL;

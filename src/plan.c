@@ -218,7 +218,7 @@ static void
 plan_swap_locks(MigrationPlan *plan)
 {
 	Migration *m = plan->m;
-	List *locks = carry_locks(m, DIRECTION_FORWARD);
+	List *locks = carry_locks(m, DIRECTION_FORWARD, true);
 	CarryLock tables[] = {{m->source, AccessExclusiveLock}, {m->target, AccessExclusiveLock}};
 	ListCell *lc;
 
@@ -268,6 +268,7 @@ plan_complete(MigrationPlan *plan)
 	char *table = plan_relation(plan, m->target);
 	ListCell *lc;
 
+	fk_in_plan_settle(plan);
 	plan_drop_trigger(plan, SYNC_TRIGGER_NAME, original);
 	plan_drop_trigger(plan, TRUNCATE_TRIGGER_NAME, original);
 	if (carry_named_has_straggler(m))

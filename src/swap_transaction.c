@@ -202,7 +202,7 @@ lock_tables(Migration *m, Direction direction, SwapTimes *times)
 {
 	int timeout = settings_get_int(m, "lock_timeout_ms");
 	Oid tables[] = {front_of(m, direction), back_of(m, direction)};
-	List *others = carry_locks(m, direction);
+	List *others = carry_locks(m, direction, false);
 	ListCell *lc;
 	int i;
 

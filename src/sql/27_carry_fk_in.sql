@@ -132,95 +132,105 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_in_problems(oid, oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_in_problems(oid, oid, oid) IS 'internal: why a foreign key can not point at the other table';
 
--- Keys that can be had for the back table and are not there yet; and what is there,
--- asleep, of a key that was dropped on the front or can't be had any more.
+-- Keys that can be had for the back table and are still to be made.
 CREATE FUNCTION migrate_ext.fk_in_missing(front oid, back oid)
-RETURNS TABLE (fk oid)
+RETURNS TABLE (fk oid, child oid, name text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    SELECT f.fk
+    SELECT f.fk, f.child, k.conname
     FROM migrate_ext.fk_in_keys(front, back) f
-    WHERE NOT f.asleep
+    JOIN pg_catalog.pg_constraint k ON k.oid = f.fk
+    WHERE NOT f.asleep AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, front, back))
       AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_pairs(front, back) p WHERE p.front_fk = f.fk)
-      AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, front, back))
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_in_missing(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_in_missing(oid, oid) IS 'internal: foreign keys that are still to be made for the other table';
 
-CREATE FUNCTION migrate_ext.fk_in_left_over(front oid, back oid)
-RETURNS TABLE (fk oid)
+-- Their triggers that will sleep, for plan(): named like those of the front's key, a '?' in the
+-- place of the number that is not known yet.
+CREATE FUNCTION migrate_ext.fk_in_coming_triggers(front oid, back oid)
+RETURNS TABLE (child oid, fk text, relation oid, name text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    SELECT b.fk
-    FROM migrate_ext.fk_in_keys(back, front) b
-    LEFT JOIN migrate_ext.fk_in_pairs(front, back) p ON p.back_fk = b.fk
-    WHERE b.asleep
-      AND (p.back_fk IS NULL
-           -- both asleep: disabled by somebody else
-           OR NOT p.front_asleep AND EXISTS (SELECT FROM migrate_ext.fk_in_problems(p.front_fk, front, back)))
+    SELECT k.child, k.name, t.relation, pg_catalog.regexp_replace(t.name, '[0-9]+$', '?')
+    FROM migrate_ext.fk_in_missing(front, back) k
+    CROSS JOIN LATERAL migrate_ext.fk_in_triggers(k.fk) t
+    WHERE t.relation <> front
 $$;
-REVOKE ALL ON FUNCTION migrate_ext.fk_in_left_over(oid, oid) FROM PUBLIC;
-COMMENT ON FUNCTION migrate_ext.fk_in_left_over(oid, oid) IS 'internal: foreign keys that sleep and are to go';
+REVOKE ALL ON FUNCTION migrate_ext.fk_in_coming_triggers(oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_in_coming_triggers(oid, oid) IS 'internal: triggers of foreign keys that are still to be made';
 
--- What is still to be done, in order.  A key that is to be made is called '@' here:
--- its name is found when it is made.  ahead: also with the keys that will have been
--- made by then; of a trigger's name the number is not known yet.
+-- What is still to be done so that each of the front table's keys that can be had
+-- for the back table is there, in order.  Of "add" the statement is the key alone:
+-- its name is found when it is made.  ahead: also with the keys that will have been made by
+-- then; of their "validate" the statement lacks the key's name, and "referenced" tells whose it is.
 CREATE FUNCTION migrate_ext.fk_in_steps(front oid, back oid, ahead boolean)
 RETURNS TABLE (step text, name text, referenced oid, relation oid, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
+    WITH f AS (
+        SELECT f.*, EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, front, back)) AS hopeless
+        FROM migrate_ext.fk_in_keys(front, back) f
+        WHERE NOT f.asleep
+    ), b AS (
+        SELECT * FROM migrate_ext.fk_in_keys(back, front)
+    ), pair AS (
+        SELECT f.fk AS front_fk, b.fk AS back_fk, b.asleep, f.hopeless FROM f JOIN b USING (child, definition, number)
+    )
     SELECT s.step, s.name, s.referenced, s.relation, s.statement
     FROM (
+        -- dropped on the front, or not to be had any more
         SELECT 1 AS place, 'drop' AS step, k.conname::text AS name, back AS referenced, k.conrelid AS relation,
                pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::pg_catalog.regclass, k.conname) AS statement
-        FROM migrate_ext.fk_in_left_over(front, back) l
-        JOIN pg_catalog.pg_constraint k ON k.oid = l.fk
+        FROM b
+        JOIN pg_catalog.pg_constraint k ON k.oid = b.fk
+        WHERE b.asleep
+          AND NOT EXISTS (SELECT FROM pair WHERE pair.back_fk = b.fk AND NOT pair.hopeless)
+          -- both asleep: disabled by somebody else
+          AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_pairs(front, back) p WHERE p.back_fk = b.fk AND p.front_asleep)
         UNION ALL
         SELECT 2, 'add', k.conname, back, k.conrelid,
-               'ALTER TABLE ' || k.conrelid::pg_catalog.regclass || ' ADD CONSTRAINT @ ' || own.prefix || back::pg_catalog.regclass
-               || pg_catalog.substr(pg_catalog.pg_get_constraintdef(k.oid), pg_catalog.length(own.prefix || front::pg_catalog.regclass) + 1)
-        FROM migrate_ext.fk_in_missing(front, back) f
+               own.prefix || back::pg_catalog.regclass || pg_catalog.substr(def.text, pg_catalog.length(own.prefix || front::pg_catalog.regclass) + 1)
+        FROM f
         JOIN pg_catalog.pg_constraint k ON k.oid = f.fk
+        CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_constraintdef(k.oid) AS text) def
         CROSS JOIN LATERAL (
             SELECT 'FOREIGN KEY (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY c.n) || ') REFERENCES ' AS prefix
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY c (num, n)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.num) own
+        WHERE NOT f.hopeless AND NOT EXISTS (SELECT FROM pair WHERE pair.front_fk = f.fk)
         UNION ALL
-        SELECT 2, 'disable', k.conname, back, t.relation,
+        SELECT 2, 'disable', t.fk, back, t.child,
                pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
-                                 pg_catalog.string_agg(pg_catalog.format('DISABLE TRIGGER %I', pg_catalog.regexp_replace(t.name, '[0-9]+$', '?')), ', '))
-        FROM migrate_ext.fk_in_missing(front, back) f
-        JOIN pg_catalog.pg_constraint k ON k.oid = f.fk
-        CROSS JOIN LATERAL migrate_ext.fk_in_triggers(f.fk) t
-        WHERE ahead AND t.relation <> front
-        GROUP BY k.oid, k.conname, t.relation
+                                 pg_catalog.string_agg(pg_catalog.format('DISABLE TRIGGER %I', t.name), ', '))
+        FROM migrate_ext.fk_in_coming_triggers(front, back) t
+        WHERE ahead
+        GROUP BY t.child, t.fk, t.relation
+        UNION ALL
+        SELECT 4, 'validate', m.name, m.child, x.conrelid, pg_catalog.format('ALTER TABLE ONLY %s VALIDATE CONSTRAINT ', x.conrelid::pg_catalog.regclass)
+        FROM migrate_ext.fk_in_missing(front, back) m
+        JOIN pg_catalog.pg_constraint k ON k.oid = m.fk AND k.convalidated
+        CROSS JOIN LATERAL migrate_ext.fk_tree(m.fk) x
+        JOIN pg_catalog.pg_class c ON c.oid = x.conrelid AND c.relkind = 'r'
+        WHERE ahead AND x.confrelid = front
         UNION ALL
         SELECT 3, 'disable', k.conname, back, t.relation,
                pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
                                  pg_catalog.string_agg(pg_catalog.format('DISABLE TRIGGER %I', t.name), ', '))
-        FROM migrate_ext.fk_in_pairs(front, back) p
-        JOIN pg_catalog.pg_constraint k ON k.oid = p.back_fk
-        CROSS JOIN LATERAL migrate_ext.fk_in_triggers(p.back_fk) t
-        WHERE NOT p.front_asleep AND t.enabled <> 'D' AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(p.front_fk, front, back))
+        FROM pair
+        JOIN pg_catalog.pg_constraint k ON k.oid = pair.back_fk
+        CROSS JOIN LATERAL migrate_ext.fk_in_triggers(pair.back_fk) t
+        WHERE t.enabled <> 'D' AND NOT pair.hopeless
         GROUP BY k.oid, k.conname, t.relation
         UNION ALL
         SELECT 4, 'validate', k.conname, back, x.conrelid,
                pg_catalog.format('ALTER TABLE ONLY %s VALIDATE CONSTRAINT %I', x.conrelid::pg_catalog.regclass, c.conname)
-        FROM migrate_ext.fk_in_pairs(front, back) p
-        JOIN pg_catalog.pg_constraint k ON k.oid = p.front_fk AND k.convalidated
-        CROSS JOIN LATERAL migrate_ext.fk_tree(p.back_fk) x
+        FROM pair
+        JOIN pg_catalog.pg_constraint k ON k.oid = pair.front_fk AND k.convalidated
+        CROSS JOIN LATERAL migrate_ext.fk_tree(pair.back_fk) x
         JOIN pg_catalog.pg_constraint c ON c.oid = x.oid
-        WHERE NOT p.front_asleep AND NOT x.convalidated AND x.confrelid = back
-          AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_problems(p.front_fk, front, back))
-        UNION ALL
-        SELECT 4, 'validate', k.conname, back, x.conrelid,
-               pg_catalog.format('ALTER TABLE ONLY %s VALIDATE CONSTRAINT @', x.conrelid::pg_catalog.regclass)
-        FROM migrate_ext.fk_in_missing(front, back) f
-        JOIN pg_catalog.pg_constraint k ON k.oid = f.fk AND k.convalidated
-        CROSS JOIN LATERAL migrate_ext.fk_tree(f.fk) x
-        JOIN pg_catalog.pg_class c ON c.oid = x.conrelid AND c.relkind = 'r'
-        WHERE ahead AND x.confrelid = front) s
-    ORDER BY s.place, s.name, s.step, s.relation
+        WHERE NOT pair.hopeless AND NOT x.convalidated AND x.confrelid = back) s
+    ORDER BY s.place, s.relation, s.name, s.step
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_in_steps(oid, oid, boolean) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_in_steps(oid, oid, boolean) IS 'internal: what is still to be done so that foreign keys can point at the other table';
@@ -235,27 +245,26 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_in_moves(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_in_moves(oid, oid) IS 'internal: foreign keys that begin to point at the other table at the swap';
 
--- Let the triggers of one table's keys sleep and wake those of the other's: for each
--- table what follows its name in ALTER TABLE ONLY.  ahead: also with the keys that
--- will have been made by then.
+-- The swap lets the keys of one table sleep and wakes the other's: for each table what follows its
+-- name in ALTER TABLE ONLY.  ahead: also with the keys that will have been made by then.
 CREATE FUNCTION migrate_ext.fk_in_flip(asleep oid, awake oid, ahead boolean)
 RETURNS TABLE (relation oid, change text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     SELECT t.relation, pg_catalog.string_agg(pg_catalog.format('%s TRIGGER %I', t.what, t.name), ', ')
-    FROM (SELECT t.relation, t.name::text, 'DISABLE' AS what
+    FROM (SELECT t.relation, t.name, 'DISABLE' AS what
           FROM migrate_ext.fk_in_moves(asleep, awake) p CROSS JOIN LATERAL migrate_ext.fk_in_triggers(p.front_fk) t
           UNION ALL
           SELECT t.relation, t.name, 'ENABLE'
           FROM migrate_ext.fk_in_moves(asleep, awake) p CROSS JOIN LATERAL migrate_ext.fk_in_triggers(p.back_fk) t
           UNION ALL
           SELECT t.relation, t.name, 'DISABLE'
-          FROM migrate_ext.fk_in_missing(asleep, awake) f CROSS JOIN LATERAL migrate_ext.fk_in_triggers(f.fk) t
+          FROM migrate_ext.fk_in_missing(asleep, awake) k CROSS JOIN LATERAL migrate_ext.fk_in_triggers(k.fk) t
           WHERE ahead
           UNION ALL
-          SELECT t.relation, pg_catalog.regexp_replace(t.name, '[0-9]+$', '?'), 'ENABLE'
-          FROM migrate_ext.fk_in_missing(asleep, awake) f CROSS JOIN LATERAL migrate_ext.fk_in_triggers(f.fk) t
-          WHERE ahead AND t.relation <> fk_in_flip.asleep) t
+          SELECT t.relation, t.name, 'ENABLE'
+          FROM migrate_ext.fk_in_coming_triggers(asleep, awake) t
+          WHERE ahead) t
     GROUP BY t.relation
     ORDER BY t.relation
 $$;
