@@ -207,6 +207,24 @@ FROM migrate_ext.visible_migration m
 JOIN migrate_ext.verification v ON v.migration = m.id
 ORDER BY v.id;
 
+CREATE VIEW migrate_ext.verified_ranges WITH (security_barrier) AS
+SELECT m.name AS migration,
+       r.range,
+       r.low AS above,
+       r.high AS up_to,
+       r.read AS verified,
+       r.read_at AS verified_at,
+       r.rows AS checked_rows,
+       r.missing,
+       r.extra,
+       r.different,
+       r.skipped,
+       r.stale_key,
+       r.took_ms
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.verified_range r ON r.migration = m.id
+ORDER BY r.migration, r.range;
+
 CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
 SELECT m.name AS migration,
        s.at,
@@ -231,7 +249,7 @@ ORDER BY e.id;
 
 GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;
 GRANT SELECT ON migrate_ext.migrations, migrate_ext.progress, migrate_ext.batches, migrate_ext.failed_rows,
-    migrate_ext.verifications, migrate_ext.swaps, migrate_ext.events TO PUBLIC;
+    migrate_ext.verifications, migrate_ext.verified_ranges, migrate_ext.swaps, migrate_ext.events TO PUBLIC;
 
 COMMENT ON VIEW migrate_ext.migrations IS 'migrations, finished ones included until they are forgotten';
 COMMENT ON COLUMN migrate_ext.migrations.migration IS 'name of the migration';
@@ -302,6 +320,21 @@ COMMENT ON COLUMN migrate_ext.verifications.different IS 'rows that differ';
 COMMENT ON COLUMN migrate_ext.verifications.skipped IS 'rows left out by a rule';
 COMMENT ON COLUMN migrate_ext.verifications.failed IS 'rows in failed_rows, not counted among the others';
 COMMENT ON COLUMN migrate_ext.verifications.stale_key IS 'rows whose derived key is out of date';
+
+COMMENT ON VIEW migrate_ext.verified_ranges IS 'what the comparison of both tables last found, a range of the key that names a row each';
+COMMENT ON COLUMN migrate_ext.verified_ranges.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.verified_ranges.range IS 'number, in the order of the key';
+COMMENT ON COLUMN migrate_ext.verified_ranges.above IS 'the range''s rows have greater keys; NULL: it begins with the first';
+COMMENT ON COLUMN migrate_ext.verified_ranges.up_to IS 'and no greater keys than this; NULL: it goes to the end';
+COMMENT ON COLUMN migrate_ext.verified_ranges.verified IS 'false: it is to be read again';
+COMMENT ON COLUMN migrate_ext.verified_ranges.verified_at IS 'when it was read last';
+COMMENT ON COLUMN migrate_ext.verified_ranges.checked_rows IS 'rows compared';
+COMMENT ON COLUMN migrate_ext.verified_ranges.missing IS 'rows that the other table lacks';
+COMMENT ON COLUMN migrate_ext.verified_ranges.extra IS 'rows that only the other table has';
+COMMENT ON COLUMN migrate_ext.verified_ranges.different IS 'rows that differ';
+COMMENT ON COLUMN migrate_ext.verified_ranges.skipped IS 'rows left out by a rule';
+COMMENT ON COLUMN migrate_ext.verified_ranges.stale_key IS 'rows whose derived key is out of date';
+COMMENT ON COLUMN migrate_ext.verified_ranges.took_ms IS 'how long reading it took';
 
 COMMENT ON VIEW migrate_ext.swaps IS 'swaps that were done';
 COMMENT ON COLUMN migrate_ext.swaps.migration IS 'name of the migration';
