@@ -558,16 +558,20 @@ verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 {
 	bool opened = false;
 	bool complete = false;
+	bool idle = false;
 
-	while (!complete && (deadline == 0 || GetCurrentTimestamp() < deadline))
+	while (deadline == 0 || GetCurrentTimestamp() < deadline)
 	{
 		Standing standing = look_at_pass(run);
 
 		complete = opened && standing == PASS_READ;
+		if (complete)
+			break;
+		if (idle)
+			run_sleep(run, POLL_MS);
 		if (standing == PASS_NOT_OURS || !opened)
 			opened = begin_pass(run, true, false);
-		if (!complete && verify_work(run) == STEP_WAIT)
-			run_sleep(run, POLL_MS);
+		idle = verify_work(run) == STEP_WAIT;
 		CHECK_FOR_INTERRUPTS();
 	}
 	end_pass(run, counts);
