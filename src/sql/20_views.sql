@@ -70,7 +70,7 @@ SELECT m.name AS migration,
             WHEN m.state = 'copying' AND NOT m.paused AND b.blocks_per_second > 0
             THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0) / b.blocks_per_second))
        END AS eta,
-       migrate_ext.log_entries(m.id) AS log_entries,
+       l.entries AS log_entries,
        CASE WHEN m.state <> 'cancelled' AND NOT r.key THEN migrate_ext.default_rows(m.id) END AS default_rows,
        -- counted by the last complete verification, until then by the copy
        COALESCE((SELECT v.skipped FROM migrate_ext.verification v
@@ -81,8 +81,8 @@ SELECT m.name AS migration,
        w.workers,
        CASE WHEN r.finished THEN NULL
             WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
-            WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '')
-            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it'
+            WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
+            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
             -- told each second by whoever is slowed down
@@ -116,6 +116,10 @@ CROSS JOIN LATERAL (
            NOT (m.source_exists AND (m.target_exists OR m.kind = 'key')) AS dropped,
            pg_catalog.current_setting('block_size')::bigint AS block_size
 ) r
+CROSS JOIN LATERAL (
+    SELECT e.entries, CASE WHEN e.entries >= 100000 THEN '; meanwhile the change log grows' ELSE '' END AS warning
+    FROM (SELECT migrate_ext.log_entries(m.id) OFFSET 0) e (entries)
+) l
 -- batches of this run of the copy; "recent" ended within the last minute
 CROSS JOIN LATERAL (
     SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done,
