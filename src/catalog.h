@@ -93,6 +93,9 @@ extern void catalog_save_state(Migration *m, MigrationState state);
 extern void event_add(Migration *m, const char *kind, const char *detail, const char *fmt, ...)
 	pg_attribute_printf(4, 5);
 
+/* The same without NOTIFY, for the application's transactions. */
+extern void event_add_silently(Migration *m, const char *kind, const char *message);
+
 /* Events of a migration after this one, oldest first: List of Event *. */
 typedef struct Event
 {

@@ -357,13 +357,30 @@ changelog_close(ChangeLog *log)
 }
 
 /*
+ * A log that is drained uses its blocks again.  One that reaches so many (8 MB, some
+ * 100,000 changes), and then each time that it has doubled, is worth a look.
+ */
+#define FIRST_LARGE_BLOCK 1024
+
+/* Is this the first entry of such a block? */
+static bool
+is_milestone(ItemPointer tid)
+{
+	BlockNumber block = ItemPointerGetBlockNumberNoCheck(tid);
+
+	return ItemPointerGetOffsetNumberNoCheck(tid) == FirstOffsetNumber &&
+		   block >= FIRST_LARGE_BLOCK && (block & (block - 1)) == 0;
+}
+
+/*
  * Append an entry; natts values as LogColumns says.  Memory that this takes is
  * CurrentMemoryContext's: the caller's, of one row.
  */
-void
+bool
 changelog_append(ChangeLog *log, Datum *values, bool *isnull)
 {
 	TupleTableSlot *slot = log->slot;
+	bool milestone;
 
 	ExecClearTuple(slot);
 	slot->tts_values[0] = FullTransactionIdGetDatum(GetTopFullTransactionId());
@@ -379,7 +396,9 @@ changelog_append(ChangeLog *log, Datum *values, bool *isnull)
 	/* unique by construction: nothing to check, and so nothing to wait for */
 	(void) index_insert(log->index, slot->tts_values, slot->tts_isnull, &slot->tts_tid, log->rel,
 						UNIQUE_CHECK_NO, false, log->index_info);
+	milestone = is_milestone(&slot->tts_tid);
 	ExecClearTuple(slot);
+	return milestone;
 }
 
 /* ------------------------------------------------------------------------

@@ -60,9 +60,10 @@ extern void changelog_close(ChangeLog *log);
 
 /*
  * Append one entry; values and isnull as LogColumns says, natts of them.
- * Never waits for anyone, runs no code of a user's.
+ * Never waits for anyone, runs no code of a user's.  True now and then, when the
+ * log has grown so much that somebody should look whether it is drained.
  */
-extern void changelog_append(ChangeLog *log, Datum *values, bool *isnull);
+extern bool changelog_append(ChangeLog *log, Datum *values, bool *isnull);
 
 /* An identity as the jsonb object of failed_rows: columns of relid by name. */
 extern Jsonb *changelog_identity(Oid relid, int natts, const AttrNumber *attnums,

@@ -485,6 +485,15 @@ compare_counts(Migration *m, Sides *sides, const char *low, const char *high)
 	return sql.data;
 }
 
+/* See compare.h. */
+char *
+compare_front_rows(Migration *m, Sides *sides, const char *low, const char *high)
+{
+	return psprintf("SELECT %s FROM %s%s WHERE %s", columns_select_list(m, direction_of(m), false),
+					from_item(sides->front, "s"), sides->joins,
+					range_condition(sides, sides->front_keys, "s", low, high));
+}
+
 /* ------------------------------------------------------------------------
  * Rows that differ
  * ------------------------------------------------------------------------

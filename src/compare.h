@@ -51,6 +51,12 @@ enum
 extern char *compare_counts(Migration *m, Sides *sides, const char *low, const char *high);
 
 /*
+ * The statement that selects the front's rows of the range as what they should be on
+ * the back side: its columns, but for dropped ones, in order.
+ */
+extern char *compare_front_rows(Migration *m, Sides *sides, const char *low, const char *high);
+
+/*
  * The statement that selects the rows which differ, stale keys included, as
  * entries of the change log: columns as LogColumns says, in the source's types.
  * A row that is there on both sides comes with the hint of the target's.

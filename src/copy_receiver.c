@@ -117,7 +117,7 @@ log_identity(CopyReceiver *receiver)
 		receiver->log_values[i] = slot->tts_values[attnum - 1];
 		receiver->log_isnull[i] = slot->tts_isnull[attnum - 1];
 	}
-	changelog_append(receiver->log, receiver->log_values, receiver->log_isnull);
+	(void) changelog_append(receiver->log, receiver->log_values, receiver->log_isnull);
 	receiver->logged++;
 }
 

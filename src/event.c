@@ -68,6 +68,19 @@ event_add(Migration *m, const char *kind, const char *detail, const char *fmt, .
 		Async_Notify(EVENT_CHANNEL, payload);
 }
 
+/* See catalog.h. */
+void
+event_add_silently(Migration *m, const char *kind, const char *message)
+{
+	Oid types[] = {INT8OID, TEXTOID, TEXTOID};
+	Datum values[] = {Int64GetDatum(m->id), CStringGetTextDatum(kind),
+					  CStringGetTextDatum(message)};
+
+	(void) catalog_exec("INSERT INTO migrate_ext.event (migration, kind, message)"
+						" VALUES ($1, $2, $3)",
+						3, types, values, NULL);
+}
+
 List *
 event_since(int64 migration_id, int64 after)
 {
@@ -111,7 +124,7 @@ event_lacks_worker(int64 migration_id)
 		catalog_scalar("SELECT EXISTS (SELECT FROM migrate_ext.event e WHERE e.migration = $1"
 					   " AND e.kind = 'no_worker' AND NOT EXISTS (SELECT FROM migrate_ext.event l"
 					   " WHERE l.migration = $1 AND l.id > e.id AND l.kind NOT IN"
-					   " ('no_worker', 'goal', 'configured', 'paused', 'resumed')))",
+					   " ('no_worker', 'goal', 'configured', 'paused', 'resumed', 'undrained')))",
 					   1, types, values, &isnull));
 }
 

@@ -194,7 +194,7 @@ failed_rows_relog(Migration *m)
 	if (log == NULL)
 		return 0;
 	foreach (cell, rows)
-		changelog_append(log, lfirst(cell), isnull);
+		(void) changelog_append(log, lfirst(cell), isnull);
 	changelog_close(log);
 	return list_length(rows);
 }

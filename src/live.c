@@ -12,6 +12,7 @@
  *		statistics	once since it went live
  *		replaced	hand-written triggers that replace_sync() disabled are dropped
  *		headroom	range partitions ahead of the data
+ *		verified	again, if that is asked for by verify_interval_s
  *
  * All of it is done in the order of its urgency, the first thing due at each
  * call.  Tampering is an error of guard_check(); the loop around us makes it a
@@ -43,6 +44,8 @@ typedef struct LiveWork
 	bool carry;
 	bool statistics;
 	bool drop_replaced;
+	VerifyDue verify;
+	bool tainted;
 } LiveWork;
 
 /*
@@ -66,6 +69,29 @@ look(Run *run, void *arg)
 	work->carry = m->state == STATE_LIVE && !carry_is_prepared(m, DIRECTION_FORWARD);
 	work->statistics = m->analyzed_at == 0;
 	work->drop_replaced = m->state == STATE_LIVE && other_triggers_pending(m);
+	work->verify = verify_due(run);
+	work->tainted = m->tainted;
+}
+
+/* Nobody waits for it but the setting, or who asks for it reads along himself. */
+static StepResult
+verify_in_background(Run *run, const LiveWork *work)
+{
+	VerifyCounts counts;
+
+	switch (work->verify)
+	{
+		case VERIFY_NOTHING:
+			return STEP_WAIT;
+		case VERIFY_OF_OTHERS:
+			return STEP_MORE;
+		case VERIFY_UNWANTED:
+			verify_give_up(run);
+			return STEP_MORE;
+		case VERIFY_DUE:
+			break;
+	}
+	return verify_step(run, work->tainted, true, &counts) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 }
 
 StepResult
@@ -98,5 +124,5 @@ live_step(Run *run)
 	if (work.drop_replaced)
 		return other_triggers_drop(run) == STEP_WAIT ? STEP_WAIT : STEP_MORE;
 	target_keep_headroom(run);
-	return STEP_WAIT;
+	return verify_in_background(run, &work);
 }

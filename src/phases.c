@@ -58,12 +58,13 @@ phase_saw(Run *run, const Migration *m)
 	run->seen_key = migration_is_key(m);
 	run->seen_state = m->state;
 	run->seen_idle = migration_is_idle(m);
+	run->seen_verifying = verify_has_work(m);
 }
 
 bool
 phase_has_work(const Run *run)
 {
-	return phase_of(run->seen_key, run->seen_state)->work != NULL;
+	return run->seen_verifying || phase_of(run->seen_key, run->seen_state)->work != NULL;
 }
 
 /*
@@ -292,6 +293,8 @@ paced_work(Run *run)
 {
 	if (!throttle_may_go(run))
 		return STEP_MORE;
+	if (run->seen_verifying)
+		return verify_work(run);
 	return phase_of(run->seen_key, run->seen_state)->work(run);
 }
 

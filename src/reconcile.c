@@ -180,7 +180,7 @@ append_all(Portal portal, ChangeLog *log, const LogColumns *columns)
 			for (int i = 0; i < columns->natts; i++)
 				values[i] = SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, i + 1,
 										  &isnull[i]);
-			changelog_append(log, values, isnull);
+			(void) changelog_append(log, values, isnull);
 			count++;
 		}
 		SPI_freetuptable(SPI_tuptable);

@@ -24,6 +24,7 @@ int setting_lock_timeout_ms;
 int setting_deadlock_timeout_ms;
 int setting_lock_queue_ms;
 static int setting_max_failed_rows;
+static int setting_verify_interval_s;
 static int setting_throttle[9];
 static int setting_throttle_wraparound;
 static char *setting_throttle_text[3];
@@ -53,6 +54,8 @@ static const IntSetting int_settings[] = {
 	 "Longest wait, added up, of the sessions behind one attempt to lock a table; 0 is no limit."},
 	{"max_failed_rows", &setting_max_failed_rows, 10000, 0, INT_MAX, 0,
 	 "Rows that may fail before a migration that isn't live pauses; 0 is no limit."},
+	{"verify_interval_s", &setting_verify_interval_s, 0, 0, 1000000, GUC_UNIT_S,
+	 "Seconds after which tables that are kept equal are compared again; 0 is only when asked."},
 	{"throttle_rows_per_second", &setting_throttle[0], 0, 0, INT_MAX, 0,
 	 "Rows a second that all processes of a migration may work on; 0 is no limit."},
 	{"throttle_mb_per_second", &setting_throttle[1], 0, 0, 1000000, 0,

@@ -69,9 +69,36 @@ extern StepResult live_step(Run *run);
 
 struct VerifyCounts;
 
-/* verify.c.  Returns through *counts; each range is a transaction of its own. */
-
+/*
+ * verify.c.  verify_all(): compare everything, outside of a transaction; the processes
+ * of the migration join in.  *counts is filled in and recorded.  False if the deadline
+ * (0: none) passed before the end.  Errors: 55000 in a state in which the tables aren't
+ * kept equal, those of guard_check().
+ */
 extern bool verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts);
+
+/*
+ * The leader's: compare everything (full), or what may have changed.  Opens a pass, which
+ * is then shared work; MORE until that is done, WAIT while another process has one of
+ * its own, DONE when it is recorded and *counts filled in.  Errors as verify_all().
+ */
+extern StepResult verify_step(Run *run, bool full, bool background, struct VerifyCounts *counts);
+
+/* Is there a pass to share, and its share: WAIT if there is nothing to read now. */
+extern bool verify_has_work(const Migration *m);
+extern StepResult verify_work(Run *run);
+
+/* What there is to do about verification while nobody asks; in a transaction of the leader. */
+typedef enum VerifyDue
+{
+	VERIFY_NOTHING,
+	VERIFY_DUE,		  /* verify_step(), in the background */
+	VERIFY_OF_OTHERS, /* share it */
+	VERIFY_UNWANTED	  /* ours, and who wanted it has gone: verify_give_up() */
+} VerifyDue;
+
+extern VerifyDue verify_due(const Run *run);
+extern void verify_give_up(Run *run);
 
 /* Do its findings still count?  What was clean then is so no more without a trace. */
 extern bool verify_holds(Migration *m);

@@ -18,7 +18,8 @@
  *		reverse		the triggers for the way back are there
  *		carried		what can stand on both tables is there
  *		statistics	the target is analyzed
- *		verified	both tables have been compared since the state was reached
+ *		verified	both tables have been compared since the state was reached, and what
+ *					has changed since then once more
  *		snapshots	nobody can look at the target as it was before it was whole
  *		attempt		the locks, and the swap itself
  *
@@ -267,47 +268,70 @@ gate_statistics(Run *run)
 
 /*
  * What was found is in the view verifications already.  Without differences
- * verify_all() has noted that, unless somebody wrote in between what shuts an
+ * verify_step() has noted that, unless somebody wrote in between what shuts an
  * earlier gate.
  */
 static Gate
-verify(Run *run, TimestampTz deadline)
+verify(Run *run, bool full)
 {
 	VerifyCounts counts = {0};
-	bool complete = verify_all(run, deadline, &counts);
+	StepResult result = verify_step(run, full, false, &counts);
+	Gate gate = GATE_AGAIN;
 
-	if (counts.missing == 0 && counts.extra == 0 && counts.different == 0 && counts.stale_key == 0)
-		return complete ? GATE_AGAIN : GATE_SHUT;
+	if (result != STEP_DONE)
+		return result == STEP_MORE ? GATE_AGAIN : GATE_SHUT;
 	run_begin(run);
-	swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
-						  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
-						  " extra, " INT64_FORMAT " different%s",
-						  counts.missing, counts.extra, counts.different,
-						  counts.stale_key == 0
-							  ? ""
-							  : psprintf(", " INT64_FORMAT
-										 " with a key derived from what has changed since",
-										 counts.stale_key));
+	if (run->m == NULL)
+		gate = GATE_LEFT;
+	else if (counts.missing > 0 || counts.extra > 0 || counts.different > 0 || counts.stale_key > 0)
+	{
+		swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
+							  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
+							  " extra, " INT64_FORMAT " different%s",
+							  counts.missing, counts.extra, counts.different,
+							  counts.stale_key == 0
+								  ? ""
+								  : psprintf(", " INT64_FORMAT
+											 " with a key derived from what has changed since",
+											 counts.stale_key));
+		gate = GATE_LEFT;
+	}
+	else
+	{
+		SwapRequest *request = swap_request_read(run->m);
+
+		request->read_again = true;
+		(void) swap_request_save(run->m, request);
+	}
 	run_commit(run);
-	return GATE_LEFT;
+	return gate;
 }
 
+/*
+ * What was found counts until something but the writers has touched the tables.  All
+ * the same, a request reads once more what has changed since, whoever changed it:
+ * somebody may have written the target past the trigger.  What somebody tampered with
+ * is compared anew altogether.
+ */
 static Gate
 gate_verified(Run *run)
 {
 	SwapRequest *request;
+	bool tainted;
 	bool due;
 
 	run_begin(run);
 	request = swap_request_read(run->m);
-	due = run->m->tainted || (request->verify && !verify_holds(run->m));
+	tainted = run->m->tainted;
+	due = tainted || (request->verify && !verify_holds(run->m));
 	if (due)
 		swap_request_tell(run->m, request, "verification", NULL, "comparing both tables");
 	else if (!request->verify && run->m->verified_at == 0)
 		swap_request_tell(run->m, request, "unverified", NULL,
 						  "the tables are not compared, as asked for");
+	due = due || (request->verify && !request->read_again);
 	run_commit(run);
-	return due ? verify(run, request->deadline) : GATE_OPEN;
+	return due ? verify(run, tainted) : GATE_OPEN;
 }
 
 /*

@@ -81,6 +81,7 @@ read_progress(SwapRequest *request, Jsonb *progress)
 	request->told = json_field(progress, "told");
 	request->waiting = json_field(progress, "waiting");
 	request->retried_failed = bool_field(progress, "retried_failed", false);
+	request->read_again = bool_field(progress, "read_again", false);
 	request->stable = stable ? strtou64(stable, NULL, 10) : 0;
 	request->older = json_field(progress, "older");
 	request->attempts = attempts ? pg_strtoint32(attempts) : 0;
@@ -144,9 +145,12 @@ progress_text(const SwapRequest *request)
 	StringInfoData buf;
 
 	initStringInfo(&buf);
-	appendStringInfo(&buf, "{\"progress\": {\"told\": %s, \"waiting\": %s, \"retried_failed\": %s",
+	appendStringInfo(&buf,
+					 "{\"progress\": {\"told\": %s, \"waiting\": %s, \"retried_failed\": %s,"
+					 " \"read_again\": %s",
 					 quote_or_null(request->told), quote_or_null(request->waiting),
-					 request->retried_failed ? "true" : "false");
+					 request->retried_failed ? "true" : "false",
+					 request->read_again ? "true" : "false");
 	appendStringInfo(&buf, ", \"stable\": \"" UINT64_FORMAT "\", \"older\": %s", request->stable,
 					 quote_or_null(request->older));
 	appendStringInfo(&buf, ", \"attempts\": %d, \"wait_ms\": %.3f, \"blocked_by\": %s}}",

@@ -50,6 +50,7 @@ typedef struct SwapRequest
 	char *told;			 /* words of what was told already, or NULL */
 	char *waiting;		 /* what it waits for now, for people, or NULL */
 	bool retried_failed; /* failed rows were put back into the log */
+	bool read_again;	 /* what may have changed since the tables were verified */
 	uint64 stable;		 /* the stable_xid that "older" speaks of; 0: none */
 	char *older;		 /* transactions that may hold a snapshot older than
 								 * it, see snapshots.h; "" when all are gone */

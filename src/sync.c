@@ -36,6 +36,7 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
+#include "batch.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
@@ -47,6 +48,7 @@
 #include "sync.h"
 #include "sync_internal.h"
 #include "sync_trigger.h"
+#include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -212,6 +214,29 @@ sync_init(void)
  */
 
 /*
+ * The log has grown: is anybody there to drain it?  No worker may be left to ask, so it
+ * is asked here, at few of the entries.  Without a NOTIFY: the application could not
+ * prepare its transaction after one.
+ */
+static void
+warn_if_undrained(SyncTable *table)
+{
+	Migration *m = catalog_load_latest(table->migration_id);
+	const char *why;
+
+	if (m == NULL || (!m->paused && leader_pid(m->id) != 0))
+		return;
+	why = m->paused ? "it is paused" : "no process is at work on it";
+	event_add_silently(m, "undrained",
+					   psprintf("the change log grows and nobody drains it: %s", why));
+	ereport(LOG,
+			(errmsg("the change log of migration \"%s\" grows and nobody drains it", m->name),
+			 errdetail("The migration's state is %s; %s.", state_name(m->state), why),
+			 errhint("SELECT migrate_ext.resume(%s), or end it by CALL migrate_ext.cancel(%s).",
+					 quote_literal_cstr(m->name), quote_literal_cstr(m->name))));
+}
+
+/*
  * Append an entry.  Where the log's columns no longer fit, nothing may be put
  * there: the change of the source's type shows at the next batch, and a copy
  * under way is told to start over.
@@ -239,8 +264,8 @@ log_entry(SyncTable *table, SyncOpen *open, Datum *values, bool *isnull)
 	}
 	if (open->log == NULL)
 		sync_warn(table, "The change log has been dropped.");
-	else
-		changelog_append(open->log, values, isnull);
+	else if (changelog_append(open->log, values, isnull))
+		warn_if_undrained(table);
 }
 
 /* The entry of a row, by name.  False: a column of the key is not there. */

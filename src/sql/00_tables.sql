@@ -132,6 +132,45 @@ CREATE TABLE migrate_ext.verification (
 COMMENT ON COLUMN migrate_ext.verification.mark IS 'of a clean one: guard_mark() of the partitions, as they were compared';
 COMMENT ON TABLE migrate_ext.verification IS 'results of comparing both tables';
 
+-- One row a migration: what comes next of a comparison, and who asked for it.
+CREATE TABLE migrate_ext.verify_pass (
+    migration  bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    stage      text NOT NULL CHECK (stage IN ('preparing', 'reading', 'done')),
+    requester  bigint NOT NULL,
+    background boolean NOT NULL,
+    state      text NOT NULL,
+    basis      bigint NOT NULL,
+    definition bigint NOT NULL,
+    place      text,
+    cut        boolean NOT NULL,
+    lsn        pg_lsn NOT NULL,
+    next_xid   xid8 NOT NULL,
+    began_at   timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    ended_at   timestamptz
+);
+COMMENT ON TABLE migrate_ext.verify_pass IS 'a comparison of both tables, the one under way or the last one: ranges are cut up to "place"; its results count while "basis" is the same, those of a range while "definition" is; transactions from next_xid on began after lsn';
+
+CREATE TABLE migrate_ext.verified_range (
+    migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    range     bigint NOT NULL,
+    low       text,
+    high      text,
+    read      boolean NOT NULL DEFAULT false,
+    rows      bigint NOT NULL DEFAULT 0,
+    missing   bigint NOT NULL DEFAULT 0,
+    extra     bigint NOT NULL DEFAULT 0,
+    different bigint NOT NULL DEFAULT 0,
+    skipped   bigint NOT NULL DEFAULT 0,
+    stale_key bigint NOT NULL DEFAULT 0,
+    read_at   timestamptz,
+    took_ms   double precision,
+    as_of     pg_lsn,
+    places    bigint[],
+    PRIMARY KEY (migration, range)
+);
+CREATE INDEX verified_range_open ON migrate_ext.verified_range (migration, range) WHERE NOT read;
+COMMENT ON TABLE migrate_ext.verified_range IS 'results of comparing both tables, a range (low, high] of the identity each, in its order; "as_of": equal, and unchanged as long as no block of "places" (file, first, last) and none with a key of the range is newer';
+
 CREATE TABLE migrate_ext.swap_log (
     id        bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     migration bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,

@@ -70,7 +70,7 @@ SELECT m.name AS migration,
             WHEN m.state = 'copying' AND NOT m.paused AND b.blocks_per_second > 0
             THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0) / b.blocks_per_second))
        END AS eta,
-       migrate_ext.log_entries(m.id) AS log_entries,
+       l.entries AS log_entries,
        CASE WHEN m.state <> 'cancelled' AND NOT r.key THEN migrate_ext.default_rows(m.id) END AS default_rows,
        -- counted by the last complete verification, until then by the copy
        COALESCE((SELECT v.skipped FROM migrate_ext.verification v
@@ -81,8 +81,8 @@ SELECT m.name AS migration,
        w.workers,
        CASE WHEN r.finished THEN NULL
             WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
-            WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '')
-            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it'
+            WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
+            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
             -- told each second by whoever is slowed down
@@ -116,6 +116,10 @@ CROSS JOIN LATERAL (
            NOT (m.source_exists AND (m.target_exists OR m.kind = 'key')) AS dropped,
            pg_catalog.current_setting('block_size')::bigint AS block_size
 ) r
+CROSS JOIN LATERAL (
+    SELECT e.entries, CASE WHEN e.entries >= 100000 THEN '; meanwhile the change log grows' ELSE '' END AS warning
+    FROM (SELECT migrate_ext.log_entries(m.id) OFFSET 0) e (entries)
+) l
 -- batches of this run of the copy; "recent" ended within the last minute
 CROSS JOIN LATERAL (
     SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done,
@@ -207,6 +211,24 @@ FROM migrate_ext.visible_migration m
 JOIN migrate_ext.verification v ON v.migration = m.id
 ORDER BY v.id;
 
+CREATE VIEW migrate_ext.verified_ranges WITH (security_barrier) AS
+SELECT m.name AS migration,
+       r.range,
+       r.low AS above,
+       r.high AS up_to,
+       r.read AS verified,
+       r.read_at AS verified_at,
+       r.rows AS checked_rows,
+       r.missing,
+       r.extra,
+       r.different,
+       r.skipped,
+       r.stale_key,
+       r.took_ms
+FROM migrate_ext.visible_migration m
+JOIN migrate_ext.verified_range r ON r.migration = m.id
+ORDER BY r.migration, r.range;
+
 CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
 SELECT m.name AS migration,
        s.at,
@@ -231,7 +253,7 @@ ORDER BY e.id;
 
 GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;
 GRANT SELECT ON migrate_ext.migrations, migrate_ext.progress, migrate_ext.batches, migrate_ext.failed_rows,
-    migrate_ext.verifications, migrate_ext.swaps, migrate_ext.events TO PUBLIC;
+    migrate_ext.verifications, migrate_ext.verified_ranges, migrate_ext.swaps, migrate_ext.events TO PUBLIC;
 
 COMMENT ON VIEW migrate_ext.migrations IS 'migrations, finished ones included until they are forgotten';
 COMMENT ON COLUMN migrate_ext.migrations.migration IS 'name of the migration';
@@ -302,6 +324,21 @@ COMMENT ON COLUMN migrate_ext.verifications.different IS 'rows that differ';
 COMMENT ON COLUMN migrate_ext.verifications.skipped IS 'rows left out by a rule';
 COMMENT ON COLUMN migrate_ext.verifications.failed IS 'rows in failed_rows, not counted among the others';
 COMMENT ON COLUMN migrate_ext.verifications.stale_key IS 'rows whose derived key is out of date';
+
+COMMENT ON VIEW migrate_ext.verified_ranges IS 'what the comparison of both tables last found, a range of the key that names a row each';
+COMMENT ON COLUMN migrate_ext.verified_ranges.migration IS 'name of the migration';
+COMMENT ON COLUMN migrate_ext.verified_ranges.range IS 'number, in the order of the key';
+COMMENT ON COLUMN migrate_ext.verified_ranges.above IS 'the range''s rows have greater keys; NULL: it begins with the first';
+COMMENT ON COLUMN migrate_ext.verified_ranges.up_to IS 'and no greater keys than this; NULL: it goes to the end';
+COMMENT ON COLUMN migrate_ext.verified_ranges.verified IS 'false: it is to be read again';
+COMMENT ON COLUMN migrate_ext.verified_ranges.verified_at IS 'when it was read last';
+COMMENT ON COLUMN migrate_ext.verified_ranges.checked_rows IS 'rows compared';
+COMMENT ON COLUMN migrate_ext.verified_ranges.missing IS 'rows that the other table lacks';
+COMMENT ON COLUMN migrate_ext.verified_ranges.extra IS 'rows that only the other table has';
+COMMENT ON COLUMN migrate_ext.verified_ranges.different IS 'rows that differ';
+COMMENT ON COLUMN migrate_ext.verified_ranges.skipped IS 'rows left out by a rule';
+COMMENT ON COLUMN migrate_ext.verified_ranges.stale_key IS 'rows whose derived key is out of date';
+COMMENT ON COLUMN migrate_ext.verified_ranges.took_ms IS 'how long reading it took';
 
 COMMENT ON VIEW migrate_ext.swaps IS 'swaps that were done';
 COMMENT ON COLUMN migrate_ext.swaps.migration IS 'name of the migration';

@@ -589,7 +589,7 @@ sub grants_ok
 		FROM pg_class c CROSS JOIN LATERAL aclexplode(c.relacl) AS a
 		WHERE c.relnamespace = 'migrate_ext'::regnamespace AND a.grantee <> c.relowner
 		  AND NOT (a.grantee = 0 AND a.privilege_type = 'SELECT' AND c.relkind = 'v'
-		           AND c.relname IN ('migrations', 'progress', 'batches', 'failed_rows', 'verifications', 'swaps', 'events'))
+		           AND c.relname IN ('migrations', 'progress', 'batches', 'failed_rows', 'verifications', 'verified_ranges', 'swaps', 'events'))
 		SQL
 	is( sql(<<~'SQL'), '', 'nor on the schema but to use it');
 		SELECT string_agg(a.privilege_type, ', ') FROM pg_namespace n CROSS JOIN LATERAL aclexplode(n.nspacl) AS a

@@ -478,7 +478,7 @@ sub standby_node
 	like(errors("CALL migrate_ext.$_('moved')"), qr/25006/, "standby: $_ is refused") for qw(run verify finalize undo complete cancel);
 	like(errors("SELECT migrate_ext.configure('moved', 'workers', '1')"), qr/25006/, 'standby: configure is refused');
 	is(migration_state($standby, 'moved'), 'copying', 'standby: the views can be read');
-	is(errors("TABLE migrate_ext.$_"), '', "standby: $_") for qw(progress batches failed_rows verifications swaps events);
+	is(errors("TABLE migrate_ext.$_"), '', "standby: $_") for qw(progress batches failed_rows verifications verified_ranges swaps events);
 	is(errors("SELECT * FROM migrate_ext.preview('plain', 'k', 2)"), '', 'standby: preview');
 	is(sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'"), '0', 'standby: no worker');
 
