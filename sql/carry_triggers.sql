@@ -89,7 +89,15 @@ ROLLBACK;
 DROP TRIGGER newer ON "Trig's";
 DROP TRIGGER "a after" ON "Trig's";
 CREATE TRIGGER "a after" AFTER DELETE ON "Trig's" FOR EACH ROW EXECUTE FUNCTION fire('instead');
+-- a state, which partitions have before the swap, and a new partition after it
+ALTER TABLE "Trig's" ENABLE TRIGGER always, DISABLE TRIGGER late;
 CALL migrate_ext.finalize('t');
+CREATE TABLE another PARTITION OF "Trig's" FOR VALUES FROM (20) TO (30);
+SELECT t.tgname, t.tgenabled AS root, string_agg(DISTINCT p.tgenabled::text, ' ') AS partitions, count(*)
+FROM pg_trigger t
+JOIN pg_inherits i ON i.inhparent = t.tgrelid
+JOIN pg_trigger p ON p.tgrelid = i.inhrelid AND p.tgparentid = t.oid
+WHERE t.tgrelid = '"Trig''s"'::regclass AND t.tgname !~ '^!' GROUP BY 1, 2 ORDER BY 1;
 (TABLE before EXCEPT ALL SELECT * FROM triggers('"Trig''s"')) UNION ALL (SELECT * FROM triggers('"Trig''s"') EXCEPT ALL TABLE before) ORDER BY 1, 2;
 CALL migrate_ext.complete('t');
 CALL works();

@@ -20,9 +20,13 @@
 #include "attempt.h"
 #include "carry.h"
 #include "carry_kinds.h"
+#include "catalog_look.h"
 #include "catalog_spi.h"
 #include "run.h"
 #include "sqlgen.h"
+
+/* For how long pieces of preparing follow each other. */
+#define PREPARE_MS 1000
 
 struct Carried
 {
@@ -32,18 +36,30 @@ struct Carried
 bool
 carry_is_prepared(Migration *m, Direction direction)
 {
-	for (int i = 0; i < lengthof(carriers); i++)
+	static uint64 good = 0;
+	bool prepared = true;
+	CatalogLook look;
+
+	if (!catalog_look_begin(&look, m, direction, &good))
+		return true;
+	for (int i = 0; i < lengthof(carriers) && prepared; i++)
 	{
-		if (carriers[i]->prepare != NULL && !carriers[i]->prepare(m, direction, true))
-			return false;
+		if (carriers[i]->prepare != NULL)
+			prepared = carriers[i]->prepare(m, direction, true);
 	}
-	return true;
+	catalog_look_end(&look, prepared);
+	return prepared;
 }
 
-/* The body of an attempt: the first carrier that has something left to do. */
+/*
+ * The body of an attempt: a carrier that has something left to do.  The one that
+ * had some at last is asked first: it may have a piece for each of 1,000
+ * partitions, and those before it were done.
+ */
 static void
 prepare_one(Run *run, void *arg)
 {
+	static int busy = 0;
 	bool *done = arg;
 	Migration *m = run->m;
 	Direction direction;
@@ -55,26 +71,43 @@ prepare_one(Run *run, void *arg)
 	run_limit_lock_waits(run);
 	for (int i = 0; i < lengthof(carriers) && *done; i++)
 	{
-		if (carriers[i]->prepare != NULL)
-			*done = carriers[i]->prepare(m, direction, false);
+		if (carriers[busy]->prepare != NULL)
+			*done = carriers[busy]->prepare(m, direction, false);
+		if (*done)
+			busy = (busy + 1) % lengthof(carriers);
 	}
 }
 
-StepResult
-carry_prepare_step(Run *run, bool asked)
+/* done: nothing was left to do. */
+static StepResult
+prepare_piece(Run *run, bool asked, bool *done)
 {
 	ErrorData *error = NULL;
 	TimestampTz began = GetCurrentTimestamp();
-	bool done = true;
-	bool ok = run_attempt(run, prepare_one, &done, &error);
+	bool ok = run_attempt(run, prepare_one, done, &error);
 
 	if (!ok && asked && attempt_is_lock_failure(error))
 	{
 		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));
 		return STEP_WAIT;
 	}
-	if (attempt_result(run, ok, error, began) == STEP_WAIT)
-		return STEP_WAIT;
+	return attempt_result(run, ok, error, began);
+}
+
+/* Who calls us looks at more than this in between, and that takes its time. */
+StepResult
+carry_prepare_step(Run *run, bool asked)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PREPARE_MS);
+	bool done = false;
+
+	while (!done)
+	{
+		if (prepare_piece(run, asked, &done) == STEP_WAIT)
+			return STEP_WAIT;
+		if (GetCurrentTimestamp() >= end)
+			break;
+	}
 	return done ? STEP_DONE : STEP_MORE;
 }
 

@@ -93,10 +93,10 @@ typedef struct Carrier
 extern bool carry_is_prepared(Migration *m, Direction direction);
 
 /*
- * One piece of preparing, in a bounded attempt of its own: DONE if nothing was
- * left to do, MORE, or WAIT where a lock was not to be had.  asked: it is part of
- * what a request waits for, and counts as an attempt of that; else there is no
- * request to write to.
+ * Pieces of preparing for about a second, each in a bounded attempt of its own: DONE
+ * if nothing was left to do, MORE, or WAIT where a lock was not to be had.  asked: it
+ * is part of what a request waits for, and counts as an attempt of that; else there
+ * is no request to write to.
  */
 extern StepResult carry_prepare_step(Run *run, bool asked);
 
@@ -128,6 +128,9 @@ extern void carry_plan(MigrationPlan *plan, CarryPart part);
 extern void carry_leave(Migration *m, Oid left);
 
 /* ---- what the carriers share ---- */
+
+/* How long one piece of preparing may take that is made of many statements, locks held meanwhile. */
+#define CARRY_PIECE_MS 100
 
 /* The event that tells what was made on the back table, or changed there. */
 #define EVENT_CARRIED "carried"

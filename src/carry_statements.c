@@ -31,9 +31,6 @@
 
 PG_FUNCTION_INFO_V1(migrate_ext_deparse);
 
-/* How long one piece of preparing may take, locks held meanwhile. */
-#define PIECE_MS 100
-
 bool
 carry_is_exact(const Migration *m, Direction direction)
 {
@@ -130,7 +127,7 @@ carry_by_statements(Migration *m, Direction direction, const char *function, SPI
 					bool look_only)
 {
 	List *statements = ask(m, direction, function, plan, false);
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PIECE_MS);
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CARRY_PIECE_MS);
 	Oid owner;
 	StringInfoData texts;
 	StringInfoData made;

@@ -3,13 +3,17 @@
  * carry_triggers.c
  *	  The user's triggers of the table that is swapped.
  *
- * The other table gets the same triggers before the swap, disabled: what is
- * written there was written to the front, whose own have fired.  Partitions get
+ * The other table gets the same triggers before the swap, disabled.  Partitions get
  * theirs from the root, also those that come later.  Making them takes SHARE ROW
  * EXCLUSIVE on the back table and its partitions, for a moment.
  *
  * In the swap the front's are disabled and the back's get the states that they
- * had: for origin, replica or both.  One that was disabled stays so on both.
+ * had: for origin, replica or both.  That is, of a partitioned table, the root's
+ * own: to change those of 1,000 partitions would take a third of a second under the
+ * swap's locks, and send their relations out of everybody's cache.  They have the
+ * front's states from before the swap on.  Nothing fires them then: sync writes
+ * past a table's triggers (mirror_write.c), and TRUNCATE fires only the root's.
+ *  One that was disabled stays so on both.
  * Names are kept, and with them the order of firing; ours go first.
  *
  *-------------------------------------------------------------------------
@@ -38,7 +42,8 @@ typedef struct Step
 {
 	char *kind;
 	char *name;
-	char *statement;
+	char *statement; /* one that is added is told as of the front table; or NULL */
+	char *state;	 /* the clause that gives the partitions' triggers theirs; or NULL */
 } Step;
 
 /* What is left to do; List of Step *.  ahead: see the SQL function. */
@@ -51,7 +56,7 @@ find_steps(Oid front, Oid back, bool ahead)
 	CatalogCall call = {.plan = &plan};
 	List *steps = NIL;
 	uint64 count = catalog_begin(
-		&call, "SELECT step, name, statement FROM migrate_ext.trigger_steps($1, $2, $3)",
+		&call, "SELECT step, name, statement, state FROM migrate_ext.trigger_steps($1, $2, $3)",
 		lengthof(types), types, values, NULL);
 
 	for (uint64 i = 0; i < count; i++)
@@ -62,6 +67,7 @@ find_steps(Oid front, Oid back, bool ahead)
 		step->kind = catalog_value_text(&call, i, 1);
 		step->name = catalog_value_text(&call, i, 2);
 		step->statement = catalog_value_text(&call, i, 3);
+		step->state = catalog_value_text(&call, i, 4);
 		steps = lappend(steps, step);
 		MemoryContextSwitchTo(old);
 	}
@@ -107,17 +113,23 @@ is_add(const Step *step)
 	return strcmp(step->kind, "add") == 0;
 }
 
-/* List of char *.  One that is added is told as of the front table. */
+/* List of char *. */
 static List *
 statements_of(const Step *step, Oid back)
 {
 	char *table = sql_relation(back);
+	const char *name = quote_identifier(step->name);
+	List *statements = NIL;
 
-	if (!is_add(step))
+	if (!is_add(step) && step->state == NULL)
 		return list_make1(step->statement);
-	return list_make2(
-		carry_renamed(step->statement, table_of(step->statement), table),
-		psprintf("ALTER TABLE %s DISABLE TRIGGER %s", table, quote_identifier(step->name)));
+	if (is_add(step))
+		statements =
+			lappend(statements, carry_renamed(step->statement, table_of(step->statement), table));
+	if (step->state != NULL)
+		statements =
+			lappend(statements, psprintf("ALTER TABLE %s %s TRIGGER %s", table, step->state, name));
+	return lappend(statements, psprintf("ALTER TABLE ONLY %s DISABLE TRIGGER %s", table, name));
 }
 
 static bool
@@ -155,7 +167,7 @@ move(Migration *m, Direction direction, void *collected)
 		CarryChange *change = lfirst(lc);
 
 		carry_run(relinfo_owner(change->relid),
-				  psprintf("ALTER TABLE %s %s", sql_relation(change->relid), change->change));
+				  psprintf("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change));
 	}
 	CommandCounterIncrement();
 }
@@ -190,7 +202,7 @@ plan_part(MigrationPlan *plan, CarryPart part)
 							 "triggers sleep on the other table until the swap");
 	}
 	if (part == CARRY_MOVE)
-		carry_plan_changes(plan, "trigger_flip", "ALTER TABLE");
+		carry_plan_changes(plan, "trigger_flip", "ALTER TABLE ONLY");
 }
 
 const Carrier carry_triggers = {

@@ -24,6 +24,7 @@
 
 #include "arguments.h"
 #include "catalog.h"
+#include "catalog_look.h"
 #include "catalog_spi.h"
 #include "index_def.h"
 #include "preflight_key.h"
@@ -200,10 +201,16 @@ append_error(char **row, void *arg)
 int
 preflight_errors(Migration *m, char **text)
 {
+	static uint64 good = 0;
 	ErrorList list = {.count = 0};
+	CatalogLook look;
 
 	initStringInfo(&list.text);
+	*text = list.text.data;
+	if (!catalog_look_begin(&look, m, direction_of(m), &good))
+		return 0;
 	each_error(m, append_error, &list);
+	catalog_look_end(&look, list.count == 0);
 	*text = list.text.data;
 	return list.count;
 }

@@ -33,9 +33,9 @@
 #include "catalog/pg_class.h"
 #include "columns.h"
 #include "compare.h"
+#include "errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
-#include "failed_rows.h"
 #include "miscadmin.h"
 #include "nodes/tidbitmap.h"
 #include "optimizer/optimizer.h"
@@ -479,7 +479,7 @@ read_computed_side(SideReader *side)
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
 	CurrentResourceOwner = owner;
-	if (error != NULL && !failed_rows_is_data_error(error->sqlerrcode))
+	if (error != NULL && error_kind(error->sqlerrcode) < ERROR_DEFINITION)
 		ReThrowError(error);
 	return done && error == NULL;
 }

@@ -5,9 +5,10 @@
  *
  * Everything is looked at twice.  First without the locks, where it may take
  * its time and what is missing is found without holding anybody up; that also
- * warms the caches, so that the second look, under the locks, is short.  Under
- * the locks nobody can have anything uncommitted on the tables and nobody can
- * change them, so what the second look finds is final.
+ * warms the caches, so that the second look, under the locks, is short; and what
+ * the catalogs are asked is not asked again where they have not changed
+ * (catalog_look.h).  Under the locks nobody can have anything uncommitted on the
+ * tables and nobody can change them, so what the second look finds is final.
  *
  * Locks: the migration's row, views and what else uses the tables by a stored
  * query (carry.h), the application's table, the other one.  The row

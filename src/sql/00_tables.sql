@@ -93,7 +93,7 @@ CREATE TABLE migrate_ext.batch (
     took_ms     double precision,
     PRIMARY KEY (migration, batch)
 );
-CREATE INDEX batch_open ON migrate_ext.batch (migration, kind, batch) WHERE state <> 'done';
+CREATE INDEX batch_open ON migrate_ext.batch (migration, kind, state, batch) WHERE state <> 'done';
 COMMENT ON TABLE migrate_ext.batch IS 'pieces of work: block ranges to copy, indexes to build';
 
 CREATE TABLE migrate_ext.truncation (

@@ -62,11 +62,12 @@ AS $$
         WITH RECURSIVE tree AS (
             SELECT k.oid
             UNION ALL
-            SELECT x.oid FROM tree JOIN pg_catalog.pg_constraint x ON x.conparentid = tree.oid AND x.conrelid = k.conrelid)
+            SELECT x.oid FROM tree JOIN pg_catalog.pg_constraint x ON x.conparentid = tree.oid AND x.conrelid = k.conrelid
+            WHERE k.confrelid <> k.conrelid)
         SELECT tree.oid FROM tree) tree
     JOIN pg_catalog.pg_trigger t ON t.tgconstraint = tree.oid
     WHERE k.oid = fk
-      AND (c.relkind = 'r' OR CASE WHEN k.confrelid = k.conrelid THEN tree.oid = fk ELSE t.tgrelid <> k.conrelid END)
+      AND (c.relkind = 'r' OR k.confrelid = k.conrelid OR t.tgrelid <> k.conrelid)
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_out_triggers(oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.fk_out_triggers(oid) IS 'internal: triggers of a foreign key that sleep while its table is not the application''s';

@@ -78,28 +78,46 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.triggers_left_over(oid, oid) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.triggers_left_over(oid, oid) IS 'internal: triggers that were made by us and are to go';
 
+-- How ALTER TABLE says it.
+CREATE FUNCTION migrate_ext.trigger_state(enabled "char") RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE
+AS $$ SELECT CASE enabled WHEN 'O' THEN 'ENABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' ELSE 'DISABLE' END $$;
+REVOKE ALL ON FUNCTION migrate_ext.trigger_state("char") FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.trigger_state("char") IS 'internal: the state of a trigger as a clause';
+
 -- What is still to be done on the back table, in order.  What is added sleeps, and is told as of
--- the front table.  ahead: also what can be added once those left over are gone.
+-- the front table.  state: what the triggers of partitions are to have, while the table's own
+-- sleeps.  ahead: also what can be added once those left over are gone.
 CREATE FUNCTION migrate_ext.trigger_steps(front oid, back oid, ahead boolean)
-RETURNS TABLE (step text, name text, statement text)
+RETURNS TABLE (step text, name text, statement text, state text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    SELECT s.step, s.name, s.statement
+    SELECT s.step, s.name, s.statement, s.state
     FROM (
         SELECT 1 AS place, 'drop' AS step, l.name::text AS name,
-               pg_catalog.format('DROP TRIGGER %I ON %s', l.name, back::pg_catalog.regclass) AS statement
+               pg_catalog.format('DROP TRIGGER %I ON %s', l.name, back::pg_catalog.regclass) AS statement, NULL AS state
         FROM migrate_ext.triggers_left_over(front, back) l
         UNION ALL
-        SELECT 2, 'add', f.name, pg_catalog.pg_get_triggerdef(f.oid)
+        SELECT 2, 'add', f.name, pg_catalog.pg_get_triggerdef(f.oid),
+               CASE WHEN f.enabled <> 'O' AND t.tgtype & 1 = 1 AND c.relkind = 'p' THEN migrate_ext.trigger_state(f.enabled) END
         FROM migrate_ext.triggers_of(front) f
+        JOIN pg_catalog.pg_trigger t ON t.oid = f.oid
+        JOIN pg_catalog.pg_class c ON c.oid = back
         WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_trigger b WHERE b.tgrelid = back AND b.tgname = f.name
                           AND NOT (ahead AND b.oid IN (SELECT l.oid FROM migrate_ext.triggers_left_over(front, back) l)))
           AND NOT EXISTS (SELECT FROM migrate_ext.trigger_problems(f.oid, front, back))
         UNION ALL
-        SELECT 3, 'disable', b.name, pg_catalog.format('ALTER TABLE %s DISABLE TRIGGER %I', back::pg_catalog.regclass, b.name)
+        SELECT 3, 'disable', b.name, pg_catalog.format('ALTER TABLE ONLY %s DISABLE TRIGGER %I', back::pg_catalog.regclass, b.name), NULL
         FROM migrate_ext.triggers_of(front) f
         JOIN migrate_ext.triggers_of(back) b ON b.name = f.name AND b.definition = f.definition
-        WHERE b.enabled <> 'D') s
+        WHERE b.enabled <> 'D'
+        UNION ALL
+        SELECT 4, 'partitions', b.name, NULL, migrate_ext.trigger_state(f.enabled)
+        FROM migrate_ext.triggers_of(front) f
+        JOIN migrate_ext.triggers_of(back) b ON b.name = f.name AND b.definition = f.definition
+        WHERE EXISTS (SELECT FROM migrate_ext.partitions_of(back) p
+                      JOIN pg_catalog.pg_trigger t ON t.tgrelid = p.relation AND t.tgname = b.name AND t.tgparentid <> 0
+                      WHERE t.tgenabled <> f.enabled)) s
     ORDER BY s.place, s.name
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.trigger_steps(oid, oid, boolean) FROM PUBLIC;
@@ -113,8 +131,7 @@ LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
     SELECT x.relation, pg_catalog.string_agg(pg_catalog.format('%s TRIGGER %I', x.what, f.name), ', ' ORDER BY f.name)
     FROM migrate_ext.triggers_of(asleep) f
-    CROSS JOIN LATERAL (VALUES (asleep, 'DISABLE'),
-                               (awake, CASE f.enabled WHEN 'O' THEN 'ENABLE' WHEN 'A' THEN 'ENABLE ALWAYS' WHEN 'R' THEN 'ENABLE REPLICA' END)) x (relation, what)
+    CROSS JOIN LATERAL (VALUES (asleep, 'DISABLE'), (awake, migrate_ext.trigger_state(f.enabled))) x (relation, what)
     WHERE f.enabled <> 'D'
       AND (EXISTS (SELECT FROM migrate_ext.triggers_of(awake) b WHERE b.name = f.name AND b.definition = f.definition)
            OR ahead AND EXISTS (SELECT FROM migrate_ext.trigger_steps(asleep, awake, true) s WHERE s.step = 'add' AND s.name = f.name))

@@ -48,10 +48,16 @@ AS $$
              SELECT p.attname, l.attrelid, p.compression, l.attcompression AS is_compression, p.target, p.is_target AS of_table, l.attstattarget AS is_target,
                     CASE WHEN p.n_distinct::float8 < 0 THEN p.n_distinct END AS n_distinct,
                     migrate_ext.option_of(l.attoptions, 'n_distinct') AS is_n_distinct
-             FROM pair p
-             CROSS JOIN LATERAL migrate_ext.partitions_of(back) t
+             FROM migrate_ext.partitions_of(back) t
              JOIN pg_catalog.pg_class c ON c.oid = t.relation AND c.relkind = 'r'
-             JOIN pg_catalog.pg_attribute l ON l.attrelid = c.oid AND l.attname = p.attname
+             -- one look-up for each of 1,000 partitions, and of its 100 columns those where either side has something
+             CROSS JOIN LATERAL (
+                 SELECT * FROM pg_catalog.pg_attribute a
+                 WHERE a.attrelid = c.oid AND a.attnum > 0
+                   AND (a.attcompression <> '' OR a.attoptions::text LIKE '%n_distinct=%'
+                        OR a.attname = ANY (ARRAY (SELECT p.attname FROM pair p WHERE p.target >= 0 OR p.compression <> '' OR p.n_distinct IS NOT NULL)))
+                 OFFSET 0) l
+             JOIN pair p ON p.attname = l.attname
              WHERE leaves AND p.partitioned AND p.made_target)
     SELECT s.statement, NULL::text, NULL::pg_catalog.oid
     FROM (SELECT pg_catalog.format('ALTER TABLE %s ALTER COLUMN %I %s', migrate_ext.table_name(back), p.attname, a.action) AS statement

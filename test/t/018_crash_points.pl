@@ -39,9 +39,10 @@ my @POINTS = (
 	[qw(attempt_failed finalize_blocked undo_blocked)],
 	[qw(swap_before_locks finalize undo)],
 	[qw(swap_gate_shut finalize_prepared)],
-	[qw(verify_after_range finalize undo)],
+	[qw(verify_before_commit finalize undo)],
 	[qw(fk_validated foreign_key)],
 	[qw(fk_before_commit foreign_key)],
+	[qw(fk_in_before_commit foreign_key)],
 	[qw(mend_before_commit mend)],
 	[qw(step_swapped swapped undo complete)],
 	[qw(golive_before_commit start)],
@@ -95,7 +96,8 @@ my %LIFE = (
 	foreign_key => {
 		%TABLE, bring => 'live', alone => 'live',
 		go => q{CREATE TABLE %1$s_to (id int PRIMARY KEY); INSERT INTO %1$s_to SELECT generate_series(0, 15);
-			ALTER TABLE %1$s ADD CONSTRAINT to_other FOREIGN KEY (k) REFERENCES %1$s_to}
+			ALTER TABLE %1$s ADD CONSTRAINT to_other FOREIGN KEY (k) REFERENCES %1$s_to;
+			CREATE TABLE %1$s_child (id int, k int, FOREIGN KEY (id, k) REFERENCES %1$s (id, k))}
 	},
 	repair => {
 		%TABLE, bring => 'live', alone => 'live', disturb => 'UPDATE %1$s_new SET v = v + 1 WHERE id = 1',

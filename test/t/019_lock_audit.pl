@@ -32,6 +32,9 @@ my %ALLOWED = (
 	# foreign keys: made, exchanged, dropped with the original
 	'places ShareRowExclusiveLock' => "live-live $SWAPS",
 	'places AccessExclusiveLock'   => 'swapped-completed',
+	# and those of others, also dropped with the target
+	'child ShareRowExclusiveLock' => "live-live $SWAPS",
+	'child AccessExclusiveLock'   => 'swapped-completed live-cancelled',
 	# stored queries
 	'seen AccessExclusiveLock'    => $SWAPS,
 	'ruled ShareRowExclusiveLock' => $SWAPS,
@@ -54,6 +57,7 @@ sub make_tables
 		CREATE STATISTICS t_both ON k, v FROM t;
 		CREATE FUNCTION nothing() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
 		CREATE TRIGGER before_it BEFORE UPDATE ON t FOR EACH ROW EXECUTE FUNCTION nothing();
+		CREATE TABLE child (id int, k int, FOREIGN KEY (id, k) REFERENCES t (id, k));
 		CREATE VIEW seen AS SELECT * FROM t;
 		CREATE MATERIALIZED VIEW kept AS SELECT k, count(*) FROM t GROUP BY k;
 		CREATE TABLE ruled (id int);

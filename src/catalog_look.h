@@ -1,0 +1,42 @@
+/*-------------------------------------------------------------------------
+ *
+ * catalog_look.h
+ *	  What was found good in the catalogs once need not be looked for again while
+ *	  they have not changed.
+ *
+ *-------------------------------------------------------------------------
+ */
+#ifndef MIGRATE_EXT_CATALOG_LOOK_H
+#define MIGRATE_EXT_CATALOG_LOOK_H
+
+#include "types.h"
+
+/*
+ * Around a question to the catalogs about a migration's tables and what hangs on
+ * them, which is answered by "good" or by something else:
+ *
+ *		static uint64 good;
+ *
+ *		if (!catalog_look_begin(&look, m, direction, &good))
+ *			return <good>;
+ *		... ask ...
+ *		catalog_look_end(&look, <it is good>);
+ *
+ * The caller's transaction must be READ COMMITTED, so that each statement of it
+ * sees what has been committed by then.  In between, both tables are locked in
+ * ACCESS SHARE mode where that can be had at once; an answer without the locks,
+ * and one that an error breaks off, isn't remembered.
+ */
+typedef struct CatalogLook
+{
+	const Migration *m;
+	bool locked;
+	uint64 mark;  /* of the catalogs as they were at the beginning */
+	uint64 *good; /* the mark they had when the answer was good; 0: never */
+} CatalogLook;
+
+extern bool catalog_look_begin(CatalogLook *look, const Migration *m, Direction direction,
+							   uint64 *good);
+extern void catalog_look_end(CatalogLook *look, bool is_good);
+
+#endif
