@@ -135,6 +135,34 @@ sync_trigger_set_sql(const Migration *m, SyncMode mode)
 					  sync_trigger_flip_sql(source, DIRECTION_FORWARD));
 }
 
+/*
+ * Drop the triggers that call our functions for this migration, whatever they are called and
+ * wherever they stand: those that meet the condition.  AccessExclusiveLock on their tables.
+ */
+static void
+drop_strays(Migration *m, const char *condition)
+{
+	char *drop;
+
+	while (
+		(drop = sql_text("SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
+						 " FROM pg_catalog.pg_trigger JOIN pg_catalog.pg_proc p ON p.oid = tgfoid"
+						 " WHERE p.pronamespace = 'migrate_ext'::regnamespace"
+						 " AND starts_with(p.proname, 'sync_') AND tgparentid = 0 AND %s"
+						 " AND encode(tgargs, 'escape') = '" INT64_FORMAT "\\000' LIMIT 1",
+						 condition, m->id)) != NULL)
+	{
+		(void) sql_run("%s", drop);
+		CommandCounterIncrement();
+	}
+}
+
+/* What somebody has given another name would go on firing beside the one that is made anew. */
+#define IS_RENAMED "NOT starts_with(tgname, '" OUR_TRIGGER_PREFIX "')"
+
+/* A partition that somebody detached has lost the row trigger with it, but not its own. */
+#define IS_REVERSE "tgname IN ('" REVERSE_TRIGGER_NAME "', '" REVERSE_TRUNCATE_TRIGGER_NAME "')"
+
 /* See sync_trigger.h. */
 void
 sync_trigger_set(Migration *m, SyncMode mode)
@@ -146,6 +174,7 @@ sync_trigger_set(Migration *m, SyncMode mode)
 	CheckTableNotInUse(rel, "CREATE TRIGGER");
 	table_close(rel, NoLock);
 
+	drop_strays(m, IS_RENAMED);
 	(void) sql_run("%s", (char *) linitial(statements));
 	(void) sql_run("%s", (char *) lsecond(statements));
 	depend_on_tables(m, SYNC_TRIGGER_NAME);
@@ -313,6 +342,14 @@ calls_function(TriggerRow *row, const char *name)
 	return row->function == LookupFuncName(qualified, 0, NULL, true);
 }
 
+/* Our trigger under another name? */
+static bool
+was_renamed(Migration *m)
+{
+	return sql_text("SELECT tgname FROM pg_catalog.pg_trigger WHERE oid = %u", m->trigger_oid) !=
+		   NULL;
+}
+
 /* See sync_trigger.h. */
 char *
 sync_trigger_problem(Migration *m)
@@ -325,7 +362,8 @@ sync_trigger_problem(Migration *m)
 	TriggerRow truncate;
 
 	if (!relinfo_trigger(m->source, SYNC_TRIGGER_NAME, &row) || row.oid != m->trigger_oid)
-		return psprintf("trigger \"%s\" on table \"%s\" was dropped", SYNC_TRIGGER_NAME, table);
+		return psprintf("trigger \"%s\" on table \"%s\" was %s", SYNC_TRIGGER_NAME, table,
+						was_renamed(m) ? "renamed" : "dropped");
 	if (row.enabled != wanted)
 		return psprintf("trigger \"%s\" on table \"%s\" was %s", SYNC_TRIGGER_NAME, table,
 						row.enabled == TRIGGER_DISABLED ? "disabled" : "enabled in another way");
@@ -356,27 +394,6 @@ drop_trigger(Oid relid, const char *name)
 		(void) sql_run("DROP TRIGGER %s ON %s", quote_identifier(name), sql_relation(relid));
 }
 
-/*
- * A partition that somebody detached has lost the row trigger with it, but not
- * the one for TRUNCATE, which is its own.
- */
-static void
-drop_from_former_leaves(Migration *m)
-{
-	char *drop;
-
-	while ((drop = sql_text("SELECT format('DROP TRIGGER %%I ON %%s', tgname, tgrelid::regclass)"
-							" FROM pg_catalog.pg_trigger WHERE tgparentid = 0"
-							" AND tgname IN ('" REVERSE_TRIGGER_NAME "',"
-							" '" REVERSE_TRUNCATE_TRIGGER_NAME "')"
-							" AND encode(tgargs, 'escape') = '" INT64_FORMAT "\\000' LIMIT 1",
-							m->id)) != NULL)
-	{
-		(void) sql_run("%s", drop);
-		CommandCounterIncrement();
-	}
-}
-
 /* See sync_trigger.h.  Tables that are gone are passed over. */
 void
 sync_trigger_drop(Migration *m)
@@ -397,5 +414,6 @@ sync_trigger_drop(Migration *m)
 	foreach (cell, leaves)
 		drop_trigger(lfirst_oid(cell), REVERSE_TRUNCATE_TRIGGER_NAME);
 	CommandCounterIncrement();
-	drop_from_former_leaves(m);
+	drop_strays(m, IS_RENAMED);
+	drop_strays(m, IS_REVERSE);
 }
