@@ -213,7 +213,9 @@ make_key(Migration *m, Oid front, Oid back, const Step *step)
 	if (step->referenced != front)
 		lock_queue_lock(step->referenced, ShareRowExclusiveLock);
 	lock_queue_lock(back, ShareRowExclusiveLock);
+	lock_queue_watch(true);
 	add_key(back, front, step);
+	lock_queue_watch(false);
 	key = get_relation_constraint_oid(back, step->name, false);
 	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
 	mark_unvalidated(constraints, key);

@@ -74,7 +74,9 @@ make_trigger(Migration *m, Oid back, const Step *step)
 
 	stmt->relation = carry_range(back);
 	lock_queue_lock(back, ShareRowExclusiveLock);
+	lock_queue_watch(true);
 	carry_utility(owner, (Node *) stmt, step->statement);
+	lock_queue_watch(false);
 	carry_run(owner, psprintf("ALTER TABLE %s DISABLE TRIGGER %s", sql_relation(back),
 							  quote_identifier(step->name)));
 	event_add(m, EVENT_CARRIED,
