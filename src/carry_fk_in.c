@@ -90,7 +90,9 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 
 	lock_queue_lock(step->relation, ShareRowExclusiveLock);
 	lock_queue_lock(back, ShareRowExclusiveLock);
+	lock_queue_watch(true);
 	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, add_statement(step, name));
+	lock_queue_watch(false);
 	fk_disable(STEPS, front, back, NULL);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"incoming foreign key\", \"name\": %s}", json_quote(name)),

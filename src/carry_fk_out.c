@@ -105,7 +105,9 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 	if (step->referenced != front)
 		lock_queue_lock(step->referenced, ShareRowExclusiveLock);
 	lock_queue_lock(back, ShareRowExclusiveLock);
+	lock_queue_watch(true);
 	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
+	lock_queue_watch(false);
 	copy_names(front, back);
 	fk_disable(STEPS, front, back, step->name);
 	event_add(m, EVENT_CARRIED,

@@ -145,8 +145,10 @@ prepare(Migration *m, Direction direction, bool look_only)
 	step = linitial(steps);
 	if (is_add(step))
 		lock_queue_lock(back, ShareRowExclusiveLock);
+	lock_queue_watch(true);
 	foreach (lc, statements_of(step, back))
 		carry_run(relinfo_owner(back), lfirst(lc));
+	lock_queue_watch(false);
 	if (is_add(step))
 		event_add(m, EVENT_CARRIED,
 				  psprintf("{\"kind\": \"trigger\", \"name\": %s}", json_quote(step->name)),

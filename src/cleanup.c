@@ -80,7 +80,9 @@ drop_table(Migration *m, Oid relid)
 		return;
 	user_switch_owner(&user, relinfo_owner(relid));
 	limit_lock_waits(m);
+	lock_queue_watch(true);
 	(void) sql_run("DROP TABLE %s", sql_relation(relid));
+	lock_queue_watch(false);
 	user_switch_back(&user);
 }
 

@@ -14,7 +14,8 @@
  * are as long as somebody holds the lock, and we do until the transaction, or
  * the subtransaction that an attempt is in a session, has ended.  Should the
  * timer come between that and lock_queue_leave(), it finds us waiting for no
- * lock, and does nothing.
+ * lock, and does nothing.  It runs where we may wait, not through all the work
+ * of an attempt.
  *
  * Counted are those ahead of us in the queue as well: it can't be told in a
  * handler who is.  That is on the safe side, and nobody should join a long queue.
@@ -24,6 +25,7 @@
 #include "postgres.h"
 
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -42,9 +44,10 @@ static TimeoutId timer = MAX_TIMEOUTS; /* until it is registered */
 
 /* Of the attempt under way; written with the timer off, or by its handler. */
 static LOCK *held[MAX_HELD];
-static volatile int nheld = 0;
+static int nheld = 0;
 static int budget = 0;
 static volatile int waited = 0;
+static volatile bool ticked = false;
 
 static void
 look_behind(void)
@@ -53,6 +56,7 @@ look_behind(void)
 	int waiting;
 	int i;
 
+	ticked = true;
 	/* for a moment a process is about to wait, and its timeouts are not set */
 	if (awaited == NULL || !get_timeout_active(LOCK_TIMEOUT))
 		return;
@@ -64,12 +68,31 @@ look_behind(void)
 		enable_timeout_after(LOCK_TIMEOUT, 0);
 }
 
+/*
+ * A tick sets the latch, whoever has asked for it: left so, the next sleep would
+ * be none.  What else set it meanwhile is forgotten with it, as in any wait for a
+ * lock: whoever relies on it looks again after a while.
+ */
 static void
-start_timer(void)
+stop_timer(void)
 {
-	if (budget > 0)
+	disable_timeout(timer, false);
+	if (ticked)
+		ResetLatch(MyLatch);
+	ticked = false;
+}
+
+/* See lock_queue.h. */
+void
+lock_queue_watch(bool on)
+{
+	if (budget == 0)
+		return;
+	if (on)
 		enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS),
 							 TICK_MS);
+	else
+		stop_timer();
 }
 
 /* See lock_queue.h. */
@@ -78,11 +101,9 @@ lock_queue_enter(int budget_ms)
 {
 	if (timer == MAX_TIMEOUTS)
 		timer = RegisterTimeout(USER_TIMEOUT, look_behind);
-	disable_timeout(timer, false);
 	nheld = 0;
 	waited = 0;
 	budget = budget_ms;
-	start_timer();
 }
 
 /* See lock_queue.h. */
@@ -90,7 +111,7 @@ void
 lock_queue_leave(void)
 {
 	if (budget > 0)
-		disable_timeout(timer, false);
+		stop_timer();
 	budget = 0;
 	nheld = 0;
 }
@@ -130,21 +151,20 @@ lock_queue_lock(Oid relid, LOCKMODE mode)
 	LOCK *entry;
 	int i;
 
+	lock_queue_watch(true);
 	LockRelationOid(relid, mode);
+	lock_queue_watch(false);
 	if (budget == 0 || nheld == MAX_HELD)
 		return;
 	entry = entry_of(relid);
-	for (i = 0; i < nheld && entry != NULL; i++)
+	for (i = 0; i < nheld; i++)
 	{
 		if (held[i] == entry)
-			entry = NULL;
+			return;
 	}
 	if (entry == NULL)
 		return;
-	/* complete before it counts: the timer may come between the two lines */
-	held[nheld] = entry;
-	pg_compiler_barrier();
-	nheld++;
+	held[nheld++] = entry;
 }
 
 /* See lock_queue.h. */

@@ -16,16 +16,22 @@
 #include "storage/lockdefs.h"
 
 /*
- * From now on, until lock_queue_leave(), a wait for a lock with a lock_timeout
- * fails as if that had passed (55P03) once those that wait for the same lock, or
- * for one that was taken by lock_queue_lock(), have waited for budget_ms
- * together.  0: for no matter how long.  Counts from zero.
+ * Between these two a wait for a lock with a lock_timeout, where somebody looks
+ * behind (below), fails as if that had passed (55P03) once those that wait for the
+ * same lock, or for one that was taken by lock_queue_lock(), have waited for
+ * budget_ms together.  0: for no matter how long.  Counts from zero.
  */
 extern void lock_queue_enter(int budget_ms);
 extern void lock_queue_leave(void);
 
-/* LockRelationOid(); who waits for that relation counts from now on. */
+/*
+ * LockRelationOid(), looking behind while it waits; who waits for that relation
+ * counts from now on.
+ */
 extern void lock_queue_lock(Oid relid, LOCKMODE mode);
+
+/* Look behind, or no longer: around a statement that locks on its own. */
+extern void lock_queue_watch(bool on);
 
 /* How long others have waited, since lock_queue_enter(), as far as it was counted. */
 extern int lock_queue_waited_ms(void);

@@ -311,7 +311,9 @@ sync_trigger_prepare_reverse(Migration *m)
 		 */
 		lock_queue_lock(m->target, ShareRowExclusiveLock);
 		user_switch_owner(&user, relinfo_owner(m->target));
+		lock_queue_watch(true);
 		run_all(sync_trigger_reverse_sql(m));
+		lock_queue_watch(false);
 		user_switch_back(&user);
 	}
 	make_truncate_trigger(m, m->target);

@@ -32,6 +32,7 @@
 #include "storage/fd.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "storage/pmsignal.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "tcop/tcopprot.h"
@@ -203,6 +204,18 @@ sleep_after(Run *run, ErrorData *error, int errors, long ms)
 	run_sleep(run, ms);
 }
 
+/*
+ * Between two pieces of work.  One that has always more to do never sleeps, and
+ * would outlive the postmaster; no new one can start as long as it is there.
+ */
+static void
+look_up(void)
+{
+	CHECK_FOR_INTERRUPTS();
+	if (!PostmasterIsAlive())
+		proc_exit(1);
+}
+
 /* ---- migrations for which no worker was to be had ---- */
 
 /*
@@ -343,7 +356,7 @@ leader_loop(Run *run)
 				share_work(run, &helpers);
 		}
 		MemoryContextReset(run->scratch);
-		CHECK_FOR_INTERRUPTS();
+		look_up();
 	}
 }
 
@@ -383,7 +396,7 @@ helper_loop(Run *run)
 		else
 			idle = 0;
 		MemoryContextReset(run->scratch);
-		CHECK_FOR_INTERRUPTS();
+		look_up();
 	}
 }
 

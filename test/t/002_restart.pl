@@ -1,6 +1,6 @@
-# A restart in each state, orderly and by crash, with the launcher and without. Nothing is lost, no
-# state goes back, the triggers work from the first statement on; what continues is the launcher's
-# business where there is one, and resume's where not.
+# A restart in each state, orderly and by crash, of the server, by death of the launcher or of the postmaster, with
+# the launcher and without. Nothing is lost, no state goes back, the triggers work from the first statement on; what
+# continues is the launcher's business where there is one, and resume's where not.
 use strict;
 use warnings;
 
@@ -132,6 +132,29 @@ sub finish_ok
 	return;
 }
 
+# By pg_ctl in that mode, or by the death of that process.
+sub restart_by
+{
+	my ($mode) = @_;
+	return restart_node($node, $mode) if $mode =~ /^(fast|immediate)$/;
+	if ($mode eq 'launcher')
+	{
+		my $offset = -s $node->logfile;
+		kill 'KILL', sql("SELECT pid FROM pg_stat_activity WHERE backend_type = 'migrate_ext launcher'");
+		$node->wait_for_log(qr/all server processes terminated; reinitializing.*database system is ready to accept connections/s, $offset);
+		return;
+	}
+	# who outlives the postmaster for a moment keeps a new one from starting
+	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
+	$node->kill9;
+	while (!$node->start(fail_ok => 1))
+	{
+		die "the server does not start again\n" if time > $deadline;
+		$node->kill9;    # forgets the number in the old one's file
+	}
+	return;
+}
+
 sub check_restart
 {
 	my ($mode, $preload) = @_;
@@ -139,7 +162,7 @@ sub check_restart
 
 	my @points = bring_into_states($prefix);
 	write_to("${prefix}_$_", 0) for @WRITABLE_WHILE_HELD;
-	restart_node($node, $mode);
+	restart_by($mode);
 	drop_point($_) for @points;
 
 	# At once: no worker may have to be there for a write to be kept.
@@ -155,12 +178,9 @@ sub check_restart
 
 for my $preload (0, 1)
 {
-	$node = new_node($preload ? 'preload' : 'plain', preload => $preload);
+	$node = new_node($preload ? 'preload' : 'plain', preload => $preload, conf => "restart_after_crash = on\nmax_worker_processes = 100\n");
 	note $preload ? 'with the launcher' : 'without the launcher';
-	for my $mode (qw(fast immediate))
-	{
-		check_restart($mode, $preload);
-	}
+	check_restart($_, $preload) for qw(fast immediate), $preload ? 'launcher' : (), 'postmaster';
 	$node->stop;
 }
 

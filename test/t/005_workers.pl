@@ -111,6 +111,14 @@ sub names_and_sharing
 		'3|3', 'three processes are at three batches of one table');
 	is(sql("SELECT workers, waiting_for IS NULL FROM migrate_ext.progress WHERE migration = 'shared'"), '4|t', 'progress tells how many');
 
+	# one of them dies: its range is another's at once, while the rest stand where they stood
+	my ($dead, $range) = split /\|/, sql("SELECT pid, batch FROM migrate_ext.batches WHERE migration = 'shared' AND state = 'running' ORDER BY batch LIMIT 1");
+	my $began = time;
+	sql("SELECT pg_terminate_backend($dead)");
+	ok(poll_query($node, "SELECT state = 'running' AND pid <> $dead FROM migrate_ext.batches WHERE migration = 'shared' AND batch = $range"), 'a range of the dead is taken over');
+	cmp_ok(time - $began, '<', $PAUSE_S, 'within a second');
+	wait_point($point, 3);
+
 	# all of them die in the middle of it
 	my @before = split /\n/, sql("SELECT pid FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%' ORDER BY 1");
 	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'");
