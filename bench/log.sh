@@ -1,0 +1,66 @@
+# shellcheck shell=bash
+# the change log: identities drained a second, of many rows and of few, and with an old snapshot held open
+#
+# Sourced by script/bench. Timed is the drain from a log full of changes, in state catching_up, to live, in
+# one process. With an old snapshot held no drained entry can be removed: were they looked at again and
+# again, four times as many would take sixteen times as long. BENCH_ENTRIES changes the size.
+
+ENTRIES=${BENCH_ENTRIES:-400000}
+
+# drain_ms ROWS STATEMENTS: how long it takes to drain what the statements change of so many rows
+drain_ms() {
+	sql "CREATE TABLE drained (id bigint PRIMARY KEY, k integer NOT NULL, a bigint, at timestamptz);
+		INSERT INTO drained SELECT i, i % 97, i, now() FROM generate_series(1, $1) i;"
+	sql 'VACUUM ANALYZE drained'
+	sql "SELECT migrate_ext.partition_by_hash('drained', 'id', 8)" >/dev/null
+	call "CALL migrate_ext.run('drained', 'catching_up')"
+	sql "$2" >/dev/null
+	timed_ms "CALL migrate_ext.run('drained');"
+	call "CALL migrate_ext.cancel('drained')"
+	sql "SELECT migrate_ext.forget('drained')" >/dev/null
+	sql 'DROP TABLE drained'
+}
+
+# rate ENTRIES MS: entries a second
+rate() {
+	awk "BEGIN { printf \"%d\", $1 / $2 * 1000 }"
+}
+
+# drained WHAT ROWS STATEMENTS
+drained() {
+	local a
+	a=$(rate "$ENTRIES" "$(drain_ms "$2" "$3")")
+	result "$1" "$a/s" '' "$(ratio "$a" 100000)" 'at least 1'
+}
+
+# In a session of its own; it is there when that sleeps.
+hold_snapshot() {
+	psql_here -c 'BEGIN ISOLATION LEVEL REPEATABLE READ' -c 'SELECT txid_current()' -c 'SELECT pg_sleep(86400)' >/dev/null 2>&1 &
+	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE $holder AND backend_xmin IS NOT NULL")" = 1 ]; do
+		sleep 0.1
+	done
+}
+
+holder="query ~ '^SELECT pg_sleep' AND pid <> pg_backend_pid()"
+
+with_old_snapshot() {
+	local few many
+	hold_snapshot
+	few=$(rate $((ENTRIES / 4)) "$(drain_ms $((ENTRIES / 4)) 'UPDATE drained SET a = a + 1')")
+	many=$(rate "$ENTRIES" "$(drain_ms "$ENTRIES" 'UPDATE drained SET a = a + 1')")
+	sql "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE $holder" >/dev/null
+	wait
+	result 'an old snapshot held, a quarter as many, and all' "$few/s" "$many/s" "$(ratio "$many" "$few")" 'at least 0.8'
+}
+
+bench() {
+	headline "Draining $ENTRIES entries"
+	sql 'CREATE EXTENSION migrate_ext'
+	drained 'of as many rows, side by side' "$ENTRIES" 'UPDATE drained SET a = a + 1'
+	drained 'of as many rows, in random order' "$ENTRIES" \
+		"UPDATE drained SET a = d.a + 1 FROM (SELECT id AS i, a FROM drained ORDER BY md5(id::text)) d WHERE id = i"
+	drained 'a hundred times of the same rows' $((ENTRIES / 100)) \
+		"DO 'BEGIN FOR i IN 1 .. 100 LOOP UPDATE drained SET a = a + 1; END LOOP; END'"
+	with_old_snapshot
+	table 'entries' 'of more'
+}
