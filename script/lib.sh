@@ -168,6 +168,31 @@ sql() {
 	psql_here -c "$1"
 }
 
+# test_file SUITE NAME: where a test stands, in the tree
+test_file() {
+	case $1 in
+		regress) echo "sql/$2.sql" ;;
+		isolation) echo "test/isolation/specs/$2.spec" ;;
+		tap) echo "test/t/$2.pl" ;;
+	esac
+}
+
+# results_of SUITE LOG TAP_RESULTS: a line a test: pass, fail or skip, its name, and of a skip the reason.
+# The drivers print "test x ... ok" up to 15, TAP from 16 on.
+results_of() {
+	if [ "$1" = tap ]; then
+		cat "$3" 2>/dev/null || true
+		return
+	fi
+	sed -nE \
+		-e 's/^(test| {4,})  *([^ ]+) +\.\.\. ok .*/pass \2/p' \
+		-e 's/^(test| {4,})  *([^ ]+) +\.\.\. FAILED.*/fail \2/p' \
+		-e 's/^(test| {4,})  *([^ ]+) +\.\.\. failed \(ignored\).*/skip \2: fails, and is ignored/p' \
+		-e 's/^ok [0-9]+ +[-+] ([^ ]+) +[0-9]+ ms$/pass \1/p' \
+		-e 's/^not ok [0-9]+ +[-+] ([^ ]+) +[0-9]+ ms.*/fail \1/p' \
+		"$2"
+}
+
 headline() {
 	printf '\n%s\n' "[$(printf '%3d' "$SECONDS") s] $*"
 }

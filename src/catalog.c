@@ -12,6 +12,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
@@ -253,9 +254,18 @@ is_callers(Migration *m)
 	return OidIsValid(owner) ? has_privs_of_role(GetUserId(), owner) : superuser();
 }
 
-/* A migration for a caller: it must exist and be the caller's. */
-Migration *
-catalog_find(const char *name, bool for_update)
+/* The same condition as the views'. */
+bool
+catalog_is_visible(const Migration *m)
+{
+	Oid owner = migration_owner(m);
+
+	return is_member_of_role(GetUserId(), ROLE_PG_MONITOR) ||
+		   (OidIsValid(owner) && is_member_of_role(GetUserId(), owner));
+}
+
+static Migration *
+find(const char *name, bool for_update)
 {
 	Migration *m = load("m.name = $1", TEXTOID, CStringGetTextDatum(name), for_update, false);
 
@@ -263,13 +273,38 @@ catalog_find(const char *name, bool for_update)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("migration \"%s\" does not exist", name),
 				 errhint("The view migrate_ext.migrations lists those there are.")));
+	return m;
+}
+
+static void
+deny(const Migration *m, const char *others)
+{
+	ereport(
+		ERROR,
+		(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+		 errmsg("permission denied for migration \"%s\"", m->name),
+		 errdetail("Only the owner of the table %s.%s, or a member of that role%s, may do this.",
+				   quote_identifier(m->schema_name), quote_identifier(m->table_name), others)));
+}
+
+/* A migration for a caller: it must exist and be the caller's. */
+Migration *
+catalog_find(const char *name, bool for_update)
+{
+	Migration *m = find(name, for_update);
+
 	if (!is_callers(m))
-		ereport(
-			ERROR,
-			(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-			 errmsg("permission denied for migration \"%s\"", name),
-			 errdetail("Only the owner of the table %s.%s, or a member of that role, may do this.",
-					   quote_identifier(m->schema_name), quote_identifier(m->table_name))));
+		deny(m, "");
+	return m;
+}
+
+Migration *
+catalog_find_visible(const char *name)
+{
+	Migration *m = find(name, false);
+
+	if (!catalog_is_visible(m))
+		deny(m, " or of pg_monitor");
 	return m;
 }
 

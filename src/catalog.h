@@ -24,6 +24,9 @@ extern MigrationState state_from_name(const char *name); /* 22023 if unknown */
  */
 extern Migration *catalog_load(int64 id, bool for_update);
 extern Migration *catalog_find(const char *name, bool for_update);
+/* the same for who may look only: members of pg_monitor, too */
+extern Migration *catalog_find_visible(const char *name);
+extern bool catalog_is_visible(const Migration *m);
 /* for triggers: reads with the latest snapshot whatever the isolation level */
 extern Migration *catalog_load_latest(int64 id);
 /* the unfinished migration of kind "partition" whose source or target is relid, or NULL */

@@ -16,14 +16,12 @@
 
 #include "access/htup_details.h"
 #include "catalog/partition.h"
-#include "catalog/pg_authid.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
@@ -46,23 +44,13 @@ PG_FUNCTION_INFO_V1(migrate_ext_workers);
  */
 #define MAX_COUNTED 100000
 
-/*
- * The migration, or NULL if the caller may not see it: the same condition as
- * the views'.  Where the original was dropped, the target tells the owner.
- */
+/* The migration, or NULL if the caller may not see it. */
 static Migration *
 visible_migration(FunctionCallInfo fcinfo)
 {
 	Migration *m = PG_ARGISNULL(0) ? NULL : catalog_load(PG_GETARG_INT64(0), false);
-	Oid owner;
 
-	if (m == NULL)
-		return NULL;
-	owner = migration_owner(m);
-	if (is_member_of_role(GetUserId(), ROLE_PG_MONITOR) ||
-		(OidIsValid(owner) && is_member_of_role(GetUserId(), owner)))
-		return m;
-	return NULL;
+	return m != NULL && catalog_is_visible(m) ? m : NULL;
 }
 
 /* A lock that lets us count, if it can be had at once. */

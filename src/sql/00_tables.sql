@@ -189,6 +189,14 @@ CREATE TABLE migrate_ext.replaced_trigger (
 );
 COMMENT ON TABLE migrate_ext.replaced_trigger IS 'hand-written triggers of the source that replace_sync disabled, to be dropped when nobody has to wait for it';
 
+CREATE TABLE migrate_ext.sample (
+    migration   bigint NOT NULL REFERENCES migrate_ext.migration ON DELETE CASCADE,
+    at          timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+    log_entries bigint,
+    PRIMARY KEY (migration, at)
+);
+COMMENT ON TABLE migrate_ext.sample IS 'how deep the change log was, for report(): looked at by the leader now and then';
+
 CREATE TABLE migrate_ext.throttle (
     migration bigint PRIMARY KEY REFERENCES migrate_ext.migration ON DELETE CASCADE,
     rows_due  double precision NOT NULL DEFAULT 0,

@@ -605,7 +605,7 @@ sub grants_ok
 sub every_call
 {
 	my ($name) = @_;
-	my @calls = map { "SELECT migrate_ext.$_('$name')" } qw(install_sync start_backfill start pause resume swap unswap forget preflight plan replace_sync differences repair retry_failed);
+	my @calls = map { "SELECT migrate_ext.$_('$name')" } qw(install_sync start_backfill start pause resume swap unswap forget preflight plan report replace_sync differences repair retry_failed);
 	push @calls, map { "CALL migrate_ext.$_('$name')" } qw(run verify rehearse finalize undo complete cancel);
 	push @calls, "SELECT migrate_ext.configure('$name', 'workers', '0')", "CALL migrate_ext.wait_for('$name', 'live')";
 	return @calls;

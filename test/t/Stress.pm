@@ -55,10 +55,11 @@ my %STRIKE = (
 	'a client killed'      => 1,
 	'the call killed'      => 1);
 
-# What an ended connection says; what the server may say to clients, and what it never may to anybody.
-my $LOST = qr/terminating connection|server closed the connection|backend died|could not (?:send|receive) data/
-  . qr/|connection to server.*failed|connection not open|no connection to the server/;
-my $CLIENT_STATE = qr/^(?:40001|57014|57P01|57P02|57P03|08006|08P01)$/;
+# What an ended connection says; what the server may say to clients, and to workers. 26000: pgbench runs a
+# statement that it meant to prepare, when a cancel of its own came; without a cancel it isn't forgiven.
+my $LOST = join '|', 'terminating connection', 'server closed the connection', 'backend died',
+  'could not (?:send|receive) data', 'connection to server.*failed', 'connection not open', 'no connection to the server';
+my $CLIENT_STATE = qr/^(?:26000|40001|57014|57P01|57P02|57P03|08006|08P01)$/;
 my $WORKER_STATE = qr/^(?:40001|40P01|55P03|57014|57P01|57P02|57P03|MX002|55006|08006)$/;
 
 my ($opt, @clients, %figure, $log_at, $began);
@@ -207,11 +208,11 @@ sub note_client
 
 	my $why = $result->{err} =~ s/^pgbench: setting random seed.*\n//mr;
 	return if $stopped && $result->{exit} == 0 && $why eq '';
-	my $ours = $client->{lost} && $why =~ $LOST;
+	my $ours = $client->{lost} && $why =~ /$LOST/;
 	my $cancelled = $why =~ /canceling statement due to (?:statement timeout|user request)/;
 	$figure{ $ours ? 'connections lost' : 'cancelled' }++ if $ours || $cancelled;
 	fail("$client->{name} saw nothing but what it may") || diag("exit $result->{exit}: $why")
-	  if !($ours || $cancelled) || $why =~ /(?:ERROR|PANIC):\s++(?!canceling statement|could not serialize|deadlock)/;
+	  if !($ours || $cancelled) || $why =~ /(?:ERROR|PANIC):\s++(?!canceling statement|could not serialize|deadlock|prepared statement "P_\d+")/;
 	return;
 }
 

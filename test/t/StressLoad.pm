@@ -302,7 +302,9 @@ sub bulk_functions_of
 			INTO n, ids, parts, lines
 			FROM (SELECT nextval(pg_get_serial_sequence('$table', 'id')) AS id, (p + g) % 4 AS part
 			      FROM generate_series(1, 8) AS g) AS new;
-			EXECUTE format('COPY $table (id, part, balance, tag) FROM PROGRAM %L (FORMAT csv)', 'printf ''' || lines || '''');
+			-- who cancels or ends a session means its programs, too; COPY would tell of the program's end
+			EXECUTE format('COPY $table (id, part, balance, tag) FROM PROGRAM %L (FORMAT csv)',
+			               'trap '''' INT TERM; printf ''' || lines || '''');
 			PERFORM enter('$table', n, ids, parts, n * d, n * x);
 		END \$\$;
 

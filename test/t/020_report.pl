@@ -1,0 +1,146 @@
+# report(): what is on the page, whatever things are called, at each state; and the page in a browser,
+# wide and as narrow as a phone, light and dark.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+use File::Path qw(remove_tree);
+use IPC::Run;
+use MigrateTest;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+# A name that is HTML, SQL and a script; as it comes out on a page.
+my $NAME = q{<script>alert("1")</script>'; DROP TABLE x; --&};
+my $SHOWN = '&lt;script&gt;alert(&quot;1&quot;)&lt;/script&gt;&#39;; DROP TABLE x; --&amp;';
+my $M = q{'<b>m & "co"</b>'};
+my $M_SHOWN = '&lt;b&gt;m &amp; &quot;co&quot;&lt;/b&gt;';
+
+$node = new_node('main');
+my $table = sql(qq{SELECT format('%I', \$n\$$NAME\$n\$)});
+
+# What every page has; its sections by name.
+sub page
+{
+	my ($name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $page = sql("SELECT migrate_ext.report($M)");
+	like($page, qr/^<!DOCTYPE html>.*<\/html>$/s, "$name: a page");
+	like($page, qr/<h1>Migration \Q$M_SHOWN\E<\/h1>/, "$name: tells which");
+	unlike($page, qr/<script|<b>m|DROP TABLE x; --&[^a]/, "$name: names are no HTML");
+	unlike($page, qr/(?:src|href)\s*=|url\(|\@import|https?:/i, "$name: nothing comes from outside");
+	my %section = $page =~ /<section id="(\w+)">(.*?)<\/section>/gs;
+	is(join(' ', sort keys %section), 'attempts carried failed log rate states swaps throttling verification', "$name: all sections");
+	return ($page, \%section);
+}
+
+# ---------------------------------------------------------------------------------------------
+# What is on it
+
+sql(<<~"SQL");
+	CREATE TABLE $table (id integer PRIMARY KEY, k integer, pad text);
+	INSERT INTO $table SELECT i, i % 100, repeat('x', 500) FROM generate_series(1, 20000) i;
+	CREATE TABLE other (id integer PRIMARY KEY, t integer CONSTRAINT "<i>fk" REFERENCES $table);
+	SELECT migrate_ext.partition_by_hash(\$t\$$table\$t\$, 'id', 2, migration => $M);
+	SQL
+my ($page, $section) = page('created');
+like($section->{states}, qr/class="state created"/, 'created: the time line has begun');
+like($section->{swaps}, qr/have not been swapped/, 'created: no swap');
+like($page, qr/id="next"><p>SELECT migrate_ext\.start/, 'created: what comes next');
+
+sql("SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '8000'), migrate_ext.configure($M, 'batch_target_ms', '50'); SELECT migrate_ext.start($M)");
+ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'", 't', 60), 'copying');
+sql("UPDATE $table SET k = k + 1 WHERE id % 7 = 0");
+ok(poll_query($node, q{SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'throttled'}, 't', 60), 'slowed down');
+($page, $section) = page('copying');
+like($section->{throttling}, qr/throttled/, 'copying: tells that it is slowed down');
+sql("SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '0')");
+wait_live($node, '<b>m & "co"</b>');
+
+# somebody in the way of the lock
+my $blocker = $node->background_psql('postgres');
+$blocker->query_safe("BEGIN");
+$blocker->query_safe(qq{SELECT count(*) FROM $table});
+my $finalize = begin_call($node, "CALL migrate_ext.finalize($M, '60 s')");
+ok(poll_query($node, q{SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'lock_attempt'}, 't', 60), 'an attempt has failed');
+$blocker->query_safe('COMMIT');
+$blocker->quit;
+end_call($finalize, 'finalize');
+
+($page, $section) = page('swapped');
+like($section->{$_}, qr/<svg.*<path class="line" d="M[\d. L]+"/s, "swapped: a line of $_") for qw(rate log);
+my $states = () = $section->{states} =~ /class="state /g;
+is($states, 7, 'swapped: seven states on the time line');
+like($section->{swaps}, qr/finalize<\/td><td>\d+<\/td><td>[\d.,]+<\/td><td>[\d.]+<\/td><td>.*pid/s, 'swapped: how long it held the locks, and who was in the way');
+like($section->{attempts}, qr/lock_attempt/, 'swapped: the attempt');
+like($section->{verification}, qr/<td>yes<\/td><td>20,000<\/td><td>0<\/td>/, 'swapped: what was compared');
+like($section->{carried}, qr/&lt;i&gt;fk/, 'swapped: what has been carried over');
+like($section->{carried}, qr/\Q$SHOWN\E/, 'swapped: under its old and new names');
+like($page, qr/migrate_ext\.complete/, 'swapped: what comes next');
+
+sql("CALL migrate_ext.undo($M)");
+like((page('undone'))[1]{swaps}, qr/undo/, 'undone: the way back');
+sql("CALL migrate_ext.cancel($M)");
+($page) = page('cancelled');
+like($page, qr/id="next"><p>SELECT migrate_ext\.forget/, 'cancelled: nothing comes next');
+
+# ---------------------------------------------------------------------------------------------
+# Who may, and what there is not
+
+sql('CREATE ROLE stranger LOGIN; CREATE ROLE watcher LOGIN IN ROLE pg_monitor');
+refused('stranger', "SELECT migrate_ext.report($M)", qr/permission denied for migration/, 'a stranger may not');
+like(sql_as('watcher', "SELECT left(migrate_ext.report($M), 15)"), qr/^<!DOCTYPE html>/, 'who monitors may');
+like(errors("SELECT migrate_ext.report('none')"), qr/migration "none" does not exist/, 'none of that name');
+like(errors('SELECT migrate_ext.report(NULL)'), qr/must not be null/, 'NULL');
+
+# ---------------------------------------------------------------------------------------------
+# In a browser
+
+my $folder = PostgreSQL::Test::Utils::tempdir;
+
+# What a script on the page finds comes back as its title.
+my $PROBE = <<~'JS';
+	<script>document.title = 'found ' + JSON.stringify({
+		figures: document.querySelectorAll('figure svg').length,
+		lines: [...document.querySelectorAll('svg .line')].filter(p => p.getTotalLength() > 100).length,
+		rows: document.querySelectorAll('#swaps tbody tr').length,
+		heading: document.querySelector('h1').textContent,
+		scripts: document.scripts.length,
+		wide: document.documentElement.scrollWidth > window.innerWidth,
+		dark: getComputedStyle(document.body).backgroundColor === 'rgb(20, 25, 31)' })</script></body>
+	JS
+
+sub browse
+{
+	my ($width, @options) = @_;
+	my ($out, $err) = ('', '');
+	my $image = "$folder/page.png";
+	unlink $image;
+	local $ENV{HOME} = $folder;
+	my @command = (qw(chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+		--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars), "--user-data-dir=$folder/profile", "--window-size=$width,900", @options);
+	IPC::Run::run([ @command, '--dump-dom', "file://$folder/page.html" ], \undef, \$out, \$err, IPC::Run::timeout(120));
+	IPC::Run::run([ @command, "--screenshot=$image", "file://$folder/page.html" ], \undef, \my $none, \$err, IPC::Run::timeout(120));
+	return ($out =~ /<title>found (.*?)<\/title>/s ? $1 : $err, -s $image // 0);
+}
+
+SKIP:
+{
+	skip 'chromium is not installed (script/bootstrap does)', 9 if system('command -v chromium >/dev/null') != 0;
+	(my $probed = $page) =~ s/<\/body>/$PROBE/;
+	append_to_file("$folder/page.html", $probed);
+	for my $case ([ 1200, 'wide' ], [ 500, 'narrow' ], [ 1200, 'dark', '--blink-settings=preferredColorScheme=0' ])
+	{
+		my ($width, $name, @options) = @$case;
+		my ($found, $size) = browse($width, @options);
+		like($found, qr/"figures":3,"lines":2,"rows":2,"heading":"Migration &lt;b&gt;m &amp; \\"co\\"&lt;\/b&gt;","scripts":1/, "$name: figures, lines and names");
+		like($found, $name eq 'dark' ? qr/"dark":true/ : qr/"wide":false,"dark":false/, "$name: fits, in its colours");
+		cmp_ok($size, '>', 10_000, "$name: a screenshot");
+	}
+	remove_tree("$folder/profile");
+}
+
+$node->stop;
+done_testing();
