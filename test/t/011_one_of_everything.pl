@@ -262,6 +262,18 @@ sub functions
 	return;
 }
 
+# By a provider of our own, which script/test builds.
+sub labels
+{
+	sql(<<~"SQL");
+		LOAD 'label_provider';
+		SECURITY LABEL FOR test_labels ON TABLE $T IS 'secret';
+		SECURITY LABEL FOR test_labels ON COLUMN $T.body IS 'public';
+		SECURITY LABEL FOR test_labels ON COLUMN $T."Upper ""Case" IS 'secret';
+		SQL
+	return;
+}
+
 sub publications
 {
 	sql_as('shop', <<~"SQL");
@@ -528,6 +540,7 @@ rules();
 views();
 functions();
 publications();
+labels();
 $first = description($T);
 my $objects = objects();
 clients('before');

@@ -93,16 +93,33 @@ sql_as('shop', 'GRANT SELECT ON refused TO stranger');
 # ---------------------------------------------------------------------------------------------
 # What is made in the last moment
 
+sub direction
+{
+	return migration_state($node, 'late') eq 'live' ? 'finalize' : 'undo';
+}
+
+# Before the call, but after the leader has made everything ready: what would have to wait for the leader's locks.
+sub before
+{
+	my ($what, $make) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $direction = direction();
+	sql_as('shop', $make);
+	my $description = description('late');
+	sql_as('shop', "CALL migrate_ext.$direction('late')");
+	return described_ok('late', $description, "$what follows at $direction");
+}
+
 # The swap has looked at everything; now it is held before it takes its locks.
 sub late
 {
-	my ($what, $make, $name) = @_;
+	my ($what, $make, $role) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $direction = migration_state($node, 'late') eq 'live' ? 'finalize' : 'undo';
+	my $direction = direction();
 	my $point = hold_point($node, 'swap_before_locks');
 	my $call = begin_call($node, "CALL migrate_ext.$direction('late')", extra_params => [ '-U', 'shop' ]);
 	wait_point($point);
-	sql_as('shop', $make);
+	sql_as($role // 'shop', $make);
 	my $description = description('late');
 	release_point($point);
 	is(end_call($call), '', "$what: $direction ends");
@@ -123,8 +140,82 @@ late('a grant', 'GRANT SELECT ON late TO web; GRANT UPDATE (v) ON late TO strang
 late('another grant, and one taken away', 'REVOKE SELECT ON late FROM web; GRANT INSERT ON late TO PUBLIC');
 late('a policy', 'ALTER TABLE late ENABLE ROW LEVEL SECURITY; CREATE POLICY late_policy ON late USING (k > 0)');
 
+
+# made, changed and taken away again, each step once before a finalize and once before an undo
+my @LATE = (
+	[ 'what is made', <<~'SQL' ],
+		CREATE TRIGGER late_trigger BEFORE UPDATE ON late FOR EACH ROW EXECUTE FUNCTION nothing('a');
+		CREATE TRIGGER late_off AFTER INSERT ON late EXECUTE FUNCTION nothing();
+		CREATE POLICY late_changed ON late FOR SELECT TO web USING (v <> '');
+		CREATE POLICY late_own ON late FOR DELETE USING (id = (SELECT max(o.id) FROM late o));
+		ALTER TABLE late ADD CONSTRAINT late_check CHECK (id >= 0), ADD CONSTRAINT late_other FOREIGN KEY (k) REFERENCES other, FORCE ROW LEVEL SECURITY;
+		CREATE STATISTICS late_statistics ON id, k FROM late;
+		GRANT SELECT, DELETE ON late TO web WITH GRANT OPTION;
+		GRANT UPDATE (k) ON late TO web;
+		COMMENT ON TABLE late IS 'a table';
+		COMMENT ON COLUMN late.v IS 'a column';
+		COMMENT ON TRIGGER late_off ON late IS 'a trigger';
+		COMMENT ON POLICY late_changed ON late IS 'a policy';
+		COMMENT ON POLICY late_own ON late IS 'a policy that reads its table';
+		COMMENT ON CONSTRAINT late_check ON late IS 'a check';
+		COMMENT ON CONSTRAINT late_other ON late IS 'a foreign key';
+		COMMENT ON STATISTICS late_statistics IS 'statistics';
+		ALTER TABLE late ALTER v SET DEFAULT 'new', ALTER v SET STATISTICS 50;
+		SQL
+	[ 'what is changed', <<~'SQL' ],
+		DROP TRIGGER late_trigger ON late;
+		CREATE TRIGGER late_trigger AFTER UPDATE ON late FOR EACH ROW WHEN (NEW.k > 0) EXECUTE FUNCTION nothing('b');
+		ALTER TABLE late DISABLE TRIGGER late_off;
+		ALTER POLICY late_changed ON late TO stranger USING (v = 'x');
+		ALTER POLICY late_own ON late USING (id = (SELECT min(o.id) FROM late o));
+		ALTER TABLE late DROP CONSTRAINT late_check, ADD CONSTRAINT late_check CHECK (id > -1) NOT VALID, DROP CONSTRAINT late_other,
+			ADD CONSTRAINT late_other FOREIGN KEY (k) REFERENCES other ON DELETE CASCADE;
+		DROP STATISTICS late_statistics;
+		CREATE STATISTICS late_statistics (ndistinct) ON k, v FROM late;
+		REVOKE GRANT OPTION FOR SELECT ON late FROM web;
+		REVOKE DELETE ON late FROM web;
+		COMMENT ON TABLE late IS 'another';
+		COMMENT ON POLICY late_own ON late IS 'another';
+		ALTER TABLE late ALTER v SET DEFAULT 'newer', ALTER v SET STATISTICS 60, NO FORCE ROW LEVEL SECURITY;
+		SQL
+	[ 'what is taken away', <<~'SQL' ],
+		DROP TRIGGER late_trigger ON late;
+		DROP TRIGGER late_off ON late;
+		DROP POLICY late_changed ON late;
+		DROP POLICY late_own ON late;
+		ALTER TABLE late DROP CONSTRAINT late_check, DROP CONSTRAINT late_other;
+		DROP STATISTICS late_statistics;
+		REVOKE ALL ON late FROM web;
+		REVOKE UPDATE (k) ON late FROM web;
+		COMMENT ON TABLE late IS NULL;
+		COMMENT ON COLUMN late.v IS NULL;
+		ALTER TABLE late ALTER v DROP DEFAULT, ALTER v SET STATISTICS -1;
+		SQL
+);
+sql_as('shop', 'INSERT INTO other SELECT generate_series(0, 3)');
+before(@$_) for @LATE, @LATE;
+
+my $superuser = sql('SELECT CURRENT_USER');
+late('labels', q{LOAD 'label_provider'; SECURITY LABEL FOR test_labels ON TABLE late IS 'secret'; SECURITY LABEL FOR test_labels ON COLUMN late.v IS 'public'}, $superuser);
+late('a label changed, and one removed', q{LOAD 'label_provider'; SECURITY LABEL FOR test_labels ON TABLE late IS 'public'; SECURITY LABEL FOR test_labels ON COLUMN late.v IS NULL}, $superuser);
+
 is(errors_of_preflight('late'), '', 'nothing is in the way');
 sql_as('shop', "CALL migrate_ext.verify('late')");
 is(rows_that_differ($node, 'late', migration_state($node, 'late') eq 'live' ? 'late_new' : 'late_orig'), '0', 'both tables are equal');
+
+# an event trigger that objects
+sql(<<~'SQL');
+	CREATE FUNCTION object() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no DDL today'; END $$;
+	CREATE EVENT TRIGGER objects ON ddl_command_end EXECUTE FUNCTION object();
+	SQL
+my ($state, $procedure) = (migration_state($node, 'late'), direction());
+my $description = description('late');
+refused('shop', "CALL migrate_ext.$procedure('late', '20 s')", qr/no DDL today/, "an event trigger that objects keeps $procedure from swapping");
+is(migration_state($node, 'late'), $state, 'nothing is swapped');
+described_ok('late', $description, 'nor anything else changed');
+like(sql_as('shop', q{SELECT severity || object FROM migrate_ext.preflight('late') WHERE object ~ 'event trigger'}), qr/event trigger objects/, 'preflight had told of it');
+sql('DROP EVENT TRIGGER objects');
+sql_as('shop', "CALL migrate_ext.$procedure('late')");
+described_ok('late', $description, 'without it all follows');
 
 done_testing();
