@@ -19,6 +19,7 @@
 #include "blockers.h"
 #include "catalog.h"
 #include "debug_point.h"
+#include "lock_queue.h"
 #include "run.h"
 #include "swap_request.h"
 
@@ -91,10 +92,12 @@ attempt_failed(Run *run, TimestampTz began, double waited_ms)
 								blockers ? blockers->text : "transactions that have ended");
 	if (swap_request_save(m, request))
 	{
-		event_add(m, "lock_attempt",
-				  psprintf("{\"attempt\": %d, \"wait_ms\": %.3f, \"blockers\": %s}",
-						   request->attempts, waited_ms, blockers ? blockers->json : "[]"),
-				  "attempt %d failed: %s", request->attempts, request->waiting);
+		event_add(
+			m, "lock_attempt",
+			psprintf("{\"attempt\": %d, \"wait_ms\": %.3f, \"queue_ms\": %d, \"blockers\": %s}",
+					 request->attempts, waited_ms, lock_queue_waited_ms(),
+					 blockers ? blockers->json : "[]"),
+			"attempt %d failed: %s", request->attempts, request->waiting);
 		if (request->blockers != BLOCKERS_WAIT)
 			signal_blockers(m, request, began);
 	}
@@ -123,10 +126,10 @@ tell_writers(Run *run, TimestampTz began)
 		if (m->last_error == NULL || strcmp(m->last_error, message) != 0)
 		{
 			catalog_save_error(m, message);
-			event_add(
-				m, "lock_attempt",
-				psprintf("{\"attempt\": %d, \"blockers\": %s}", run->attempts, blockers->json),
-				"attempt %d failed: %s", run->attempts, message);
+			event_add(m, "lock_attempt",
+					  psprintf("{\"attempt\": %d, \"queue_ms\": %d, \"blockers\": %s}",
+							   run->attempts, lock_queue_waited_ms(), blockers->json),
+					  "attempt %d failed: %s", run->attempts, message);
 		}
 	}
 	run_commit(run);

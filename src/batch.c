@@ -28,6 +28,13 @@
 #define LOCK_CLASS_LEADER 0x4D32
 #define LOCK_CLASS_DRAINER 0x4D33
 
+/*
+ * Between two tries at a batch that was given back, doubled each time: what was in the way
+ * may be gone in a moment, and what is not is for a person to mend.
+ */
+#define BACKOFF_FIRST "interval '0.1 s'"
+#define BACKOFF_LONGEST "interval '1 min'"
+
 static void
 set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
 {
@@ -195,7 +202,9 @@ claim_open(Run *run, const char *kind)
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'running'"
 					  " UNION ALL (SELECT batch, COALESCE(lease, 0) FROM migrate_ext.batch"
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'pending'"
-					  " ORDER BY batch LIMIT 16)",
+					  " AND (attempts = 0 OR started_at + LEAST(" BACKOFF_FIRST
+					  " * pg_catalog.power(2, LEAST(attempts, 20) - 1), " BACKOFF_LONGEST ")"
+					  " < pg_catalog.clock_timestamp()) ORDER BY batch LIMIT 16)",
 					  3, types, values, NULL);
 	numbers = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
 	leases = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
@@ -308,6 +317,38 @@ batch_give_back(Run *run, Batch *batch)
 	ErrorData *error = NULL;
 
 	(void) run_attempt(run, give_back, batch, &error);
+}
+
+/* The body of an attempt. */
+static void
+split(Run *run, void *arg)
+{
+	Batch *batch = arg;
+	int64 middle = ((int64) batch->first_block + batch->last_block) / 2;
+	Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(run->migration_id), Int64GetDatum(batch->batch),
+					  Int64GetDatum(run->lease), Int64GetDatum(middle),
+					  Int64GetDatum((int64) batch->last_block)};
+
+	if (run->m != NULL)
+		(void) catalog_exec(
+			"WITH b AS (UPDATE migrate_ext.batch SET state = 'pending', lease = NULL, attempts = 0,"
+			" last_block = $4 WHERE migration = $1 AND batch = $2 AND state = 'running'"
+			" AND lease = $3 RETURNING kind, epoch, relation),"
+			" w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
+			" WHERE migration = $1 AND EXISTS (SELECT FROM b) RETURNING next_batch - 1 AS batch)"
+			" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block,"
+			" last_block, state)"
+			" SELECT $1, w.batch, b.kind, b.epoch, b.relation, $4 + 1, $5, 'pending' FROM b, w",
+			5, types, values, NULL);
+}
+
+void
+batch_split(Run *run, Batch *batch)
+{
+	ErrorData *error = NULL;
+
+	(void) run_attempt(run, split, batch, &error);
 }
 
 void

@@ -60,10 +60,17 @@ extern Batch *batch_claim(Run *run, const char *kind, BlockNumber blocks);
 extern bool batch_begin(Run *run, Batch *batch);
 extern void batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped);
 /*
- * Give a batch back, in a transaction of its own.  Should that fail, the error which
- * led here is the one to tell: only a cancel is raised.
+ * Give a batch back, in a transaction of its own.  It is claimed again after a while,
+ * which gets longer each time: others come first.  Should this fail, the error which led
+ * here is the one to tell: only a cancel is raised.
  */
 extern void batch_give_back(Run *run, Batch *batch);
+
+/*
+ * Cut a batch of blocks in two, each for anybody to claim at once, in a transaction of
+ * its own; only a cancel is raised, as above: what can't be cut is given back later.
+ */
+extern void batch_split(Run *run, Batch *batch);
 
 /* Record rows that a later pass has filled, without a claim, as a BATCH_KEY that is done. */
 extern void batch_record(Run *run, BlockNumber first, BlockNumber last, int64 rows);

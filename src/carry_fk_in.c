@@ -45,6 +45,7 @@
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "debug_point.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -97,6 +98,8 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
 	char *name = name_asleep(m, step->relation, step->name, back);
 
+	lock_queue_lock(step->relation, ShareRowExclusiveLock);
+	lock_queue_lock(back, ShareRowExclusiveLock);
 	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, named(step, name));
 	fk_disable(find_steps(front, back, false), name);
 	event_add(m, EVENT_CARRIED,
@@ -268,7 +271,7 @@ fk_in_lock(Migration *m, Oid left, bool drop)
 	ListCell *lc;
 
 	foreach (lc, keys_of(m, left, "k.conrelid::text", drop ? "true" : "f.asleep"))
-		LockRelationOid(atooid(lfirst(lc)), AccessExclusiveLock);
+		lock_queue_lock(atooid(lfirst(lc)), AccessExclusiveLock);
 }
 
 static void

@@ -44,6 +44,7 @@
 #include "carry_fk.h"
 #include "catalog.h"
 #include "debug_point.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "settings.h"
@@ -107,7 +108,8 @@ static void
 make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 {
 	if (step->referenced != front)
-		LockRelationOid(step->referenced, ShareRowExclusiveLock);
+		lock_queue_lock(step->referenced, ShareRowExclusiveLock);
+	lock_queue_lock(back, ShareRowExclusiveLock);
 	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
 	copy_names(front, back);
 	fk_disable(find_steps(front, back, false), step->name);
@@ -198,7 +200,7 @@ lock_referenced(Migration *m)
 		long spent = TimestampDifferenceMilliseconds(began, GetCurrentTimestamp());
 
 		limit_lock_wait(timeout - (int) spent);
-		LockRelationOid(relid, ShareRowExclusiveLock);
+		lock_queue_lock(relid, ShareRowExclusiveLock);
 	}
 }
 

@@ -30,6 +30,7 @@
 #include "carry.h"
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -142,6 +143,8 @@ prepare(Migration *m, Direction direction, bool look_only)
 	if (steps == NIL || look_only)
 		return steps == NIL;
 	step = linitial(steps);
+	if (is_add(step))
+		lock_queue_lock(back, ShareRowExclusiveLock);
 	foreach (lc, statements_of(step, back))
 		carry_run(relinfo_owner(back), lfirst(lc));
 	if (is_add(step))

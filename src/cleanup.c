@@ -33,6 +33,7 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "index_drop.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -63,7 +64,7 @@ static void
 lock_table(Oid relid)
 {
 	if (table_exists(relid))
-		LockRelationOid(relid, AccessExclusiveLock);
+		lock_queue_lock(relid, AccessExclusiveLock);
 }
 
 /*

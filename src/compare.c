@@ -374,7 +374,10 @@ typedef struct MoreItems
 	const char *back;
 } MoreItems;
 
-/* One side's subquery: "(SELECT ROW(..) AS r, ROW(..) AS d, .. FROM .. WHERE ..)" */
+/*
+ * One side's subquery: "(SELECT ROW(..) AS r, ROW(..) AS d, .. FROM .. WHERE ..)".  OFFSET 0: in a
+ * full join its columns would be computed before rows are left out, and a failed row's may fail.
+ */
 static char *
 side_query(Sides *sides, bool is_source, bool is_front, const char *row, const char *derived,
 		   const char *more, const char *where)
@@ -386,10 +389,11 @@ side_query(Sides *sides, bool is_source, bool is_front, const char *row, const c
 	appendStringInfo(&sql, "(SELECT ROW(%s) AS r, ROW(%s) AS d", row, derived);
 	if (is_source)
 		appendStringInfo(&sql, ", %s AS own, (%s) AS none", sides->own_key, sides->no_key);
-	appendStringInfo(&sql, "%s%s FROM %s%s WHERE %s)",
+	appendStringInfo(&sql, "%s%s FROM %s%s WHERE %s%s)",
 					 key_items(sides, is_front ? sides->front_keys : sides->back_keys, alias), more,
 					 from_item(is_front ? sides->front : sides->back, alias),
-					 is_source ? sides->joins : "", where);
+					 is_source ? sides->joins : "", where,
+					 sides->excluded != NULL ? " OFFSET 0" : "");
 	return sql.data;
 }
 

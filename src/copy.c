@@ -29,9 +29,17 @@
  * the target right.  The other way round, the update committing before the
  * first batch's snapshot: the old version isn't seen, the new one is logged.
  *
- * A row that doesn't fit the target (no partition, NOT NULL, CHECK, a value that
- * can't be converted) is logged as well: the drain will find the same, and set
- * it aside with the reason.  One bad row so never stops a copy.
+ * A row that can't be copied is set aside with the reason, and logged as well: the
+ * drain tries it once more, and what mends it later is logged anyway.  That it doesn't
+ * fit (no partition, NOT NULL, CHECK) is found before it is written.  Where a batch
+ * fails with an error (a value that can't be converted) it is copied again, each row
+ * computed in a subtransaction.  Where that fails too, since it is writing a row that
+ * does (one too long for a block, a broken value out of line), the batch is cut in two,
+ * down to the block, whose rows are then written each in a subtransaction.  So the work
+ * is that of one more batch for bad rows of the first kind, and grows with the logarithm
+ * of a batch's blocks for each block that has some of the second.  One bad row never stops
+ * a copy; too many do, see failed_rows_limit().  What isn't a row's error is given back,
+ * and tried again after a while, longer each time, when others have had their turn.
  *
  * Batch, progress and log entries are of one transaction; a crash loses all of
  * them or nothing, and the range is then copied anew.
@@ -122,7 +130,8 @@ static struct
 typedef struct CopyJob
 {
 	Batch *batch;
-	bool careful;	 /* catch errors of single rows */
+	CopyCare care;
+	bool at_rows;	 /* everything is prepared: an error may be a row's */
 	bool derives;	 /* keys, */
 	bool row_by_row; /* not by a join */
 	bool trial;		 /* of that: few blocks */
@@ -212,7 +221,7 @@ learn_lookups(CopyJob *job)
 		pace.until_trial = BATCHES_BETWEEN_TRIALS;
 	else if (pace.until_trial > 0)
 		pace.until_trial--;
-	if (!job->careful)
+	if (job->care == COPY_FAST)
 		pace.row_by_row = job->row_by_row && job->lookups * MIN_ROWS_PER_LOOKUP <=
 												 job->rows + job->logged + job->skipped;
 }
@@ -238,17 +247,42 @@ pace_learn(CopyJob *job)
 }
 
 /*
- * Copy one batch.  If a row's values make it fail, it is tried again row by row.
- * On another error, the batch is given back for somebody else to try, and the
- * error goes on to the caller.  (A cancel or shutdown ends the process's lease,
- * which frees the batch as well.)
+ * Copy a claimed batch, with all the care that it takes.  False and *error: it failed, or
+ * was cut in two, which is told by *error being NULL.
+ */
+static bool
+copy_claimed(Run *run, CopyJob *job, ErrorData **error)
+{
+	for (job->care = COPY_FAST;; job->care++)
+	{
+		ErrorKind kind;
+
+		job->at_rows = false;
+		if (run_attempt(run, copy_batch, job, error))
+			return true;
+		kind = error_kind((*error)->sqlerrcode);
+		if (!job->at_rows || kind < (job->care == COPY_FAST ? ERROR_DEFINITION : ERROR_ROW) ||
+			job->care == COPY_ALONE)
+			return false;
+		if (job->care == COPY_CAREFUL && job->batch->first_block < job->batch->last_block)
+		{
+			batch_split(run, job->batch);
+			*error = NULL;
+			return false;
+		}
+	}
+}
+
+/*
+ * Copy one batch.  On an error that isn't a row's, it is given back for somebody else to
+ * try, and the error goes on to the caller.  (A cancel or shutdown ends the process's
+ * lease, which frees the batch as well.)
  */
 StepResult
 copy_work(Run *run)
 {
 	CopyJob job = {0};
 	ErrorData *error = NULL;
-	bool copied;
 
 	run_begin(run);
 	if (run->m != NULL && run->m->state == STATE_COPYING && !run->m->paused)
@@ -257,19 +291,16 @@ copy_work(Run *run)
 	if (job.batch == NULL)
 		return STEP_WAIT;
 
-	copied = run_attempt(run, copy_batch, &job, &error);
-	if (!copied && failed_rows_is_data_error(error->sqlerrcode))
+	if (copy_claimed(run, &job, &error))
 	{
-		job.careful = true;
-		copied = run_attempt(run, copy_batch, &job, &error);
+		if (job.ours)
+			pace_learn(&job);
 	}
-	if (!copied)
+	else if (error != NULL)
 	{
 		batch_give_back(run, job.batch);
 		ReThrowError(error);
 	}
-	if (job.ours)
-		pace_learn(&job);
 	return STEP_MORE;
 }
 
@@ -390,14 +421,17 @@ copy_range(Run *run, CopyJob *job, Relation source, Relation target)
 	ME_DEBUG_POINT("copy_after_snapshot");
 
 	run_as_owner(run);
-	receiver.careful = job->careful;
+	receiver.care = job->care;
 	copy_receiver_init(&receiver, run->m, job->batch, source, target,
 					   pace.row_by_row || pace.until_trial == 0);
+	job->at_rows = true;
 	job->lookups = copy_receiver_read(&receiver, job->batch, source);
 	copy_receiver_finish(&receiver);
 	run_as_self(run);
 
 	PopActiveSnapshot();
+	if (receiver.failed > 0)
+		failed_rows_limit(run->m);
 	INSTR_TIME_SET_CURRENT(took);
 	INSTR_TIME_SUBTRACT(took, start);
 	job->took_ms = INSTR_TIME_GET_MILLISEC(took);

@@ -11,12 +11,12 @@
 #include "access/htup_details.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "catalog.h"
 #include "copy_receiver.h"
 #include "derive.h"
 #include "errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
-#include "failed_rows.h"
 #include "miscadmin.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -122,41 +122,6 @@ log_identity(CopyReceiver *receiver)
 }
 
 /*
- * The row in the target's format; false if an expression fails on its values.
- * The subtransaction writes nothing and opens nothing that is to stay.
- */
-static bool
-convert_carefully(CopyReceiver *receiver)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData *volatile error = NULL;
-
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(context);
-	PG_TRY();
-	{
-		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
-					 receiver->econtext);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-
-	if (error != NULL && !failed_rows_is_data_error(error->sqlerrcode))
-		ReThrowError(error);
-	return error == NULL;
-}
-
-/*
  * A join that derives a key may find more than one row, where a scalar subquery
  * would fail.  So would this batch; the careful way then tells whose fault it is.
  */
@@ -203,24 +168,121 @@ is_skipped(CopyReceiver *receiver)
 	return false;
 }
 
-/* Copy the row in the source slot; false if it doesn't fit. */
-static bool
+/* What becomes of a row. */
+typedef enum Fate
+{
+	FATE_COPY,
+	FATE_SKIP,
+	FATE_MISFIT /* receiver->misfit tells why */
+} Fate;
+
+/* The row in the source slot as a row of the target: where does it go? */
+static Fate
+place_row(CopyReceiver *receiver)
+{
+	columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot, receiver->econtext);
+	if (is_skipped(receiver))
+		return FATE_SKIP;
+	return tuple_writer_fits(receiver->writer, receiver->target_slot, &receiver->misfit)
+			   ? FATE_COPY
+			   : FATE_MISFIT;
+}
+
+static void
+create_writer(CopyReceiver *receiver)
+{
+	receiver->writer = tuple_writer_create(receiver->target, !receiver->m->made_target);
+}
+
+/* With a writer of its own, which an error takes along, whatever it had open. */
+static Fate
+write_alone(CopyReceiver *receiver)
+{
+	Fate fate;
+
+	create_writer(receiver);
+	fate = place_row(receiver);
+	if (fate == FATE_COPY)
+		tuple_writer_put(receiver->writer);
+	tuple_writer_finish(receiver->writer);
+	return fate;
+}
+
+/* In the guard's PG_CATCH: end the subtransaction; the error may be the row's. */
+static void
+catch_row(CopyReceiver *receiver, MemoryContext context, ResourceOwner owner)
+{
+	ErrorKind kind = error_kind(geterrcode());
+	bool keep = kind == ERROR_DEFINITION && receiver->broken == NULL;
+	ErrorData *error;
+
+	MemoryContextSwitchTo(keep ? receiver->estate->es_query_cxt : context);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+
+	if (kind < ERROR_DEFINITION || tuple_writer_is_opening(receiver->writer))
+		ReThrowError(error);
+	if (keep)
+		receiver->broken = error;
+	receiver->misfit.sqlerrcode = error->sqlerrcode;
+	receiver->misfit.message = error->message;
+}
+
+/* Do that to the row in a subtransaction. */
+static Fate
+guard_row(CopyReceiver *receiver, Fate (*work)(CopyReceiver *))
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile Fate fate = FATE_MISFIT;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		fate = work(receiver);
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+	}
+	PG_CATCH();
+	{
+		catch_row(receiver, context, owner);
+		fate = FATE_MISFIT;
+	}
+	PG_END_TRY();
+	return fate;
+}
+
+/*
+ * Copy the row in the source slot.  One that doesn't fit is set aside at once, to be seen
+ * and counted, and logged as well: the drain tries it once more.
+ */
+static void
 copy_row(CopyReceiver *receiver)
 {
-	if (!receiver->careful)
-		columns_eval(receiver->eval, receiver->source_slot, receiver->target_slot,
-					 receiver->econtext);
-	else if (!convert_carefully(receiver))
-		return false;
-	if (is_skipped(receiver))
-	{
+	Fate fate = receiver->care == COPY_FAST		 ? place_row(receiver)
+				: receiver->care == COPY_CAREFUL ? guard_row(receiver, place_row)
+												 : guard_row(receiver, write_alone);
+
+	if (fate == FATE_COPY && receiver->care != COPY_ALONE)
+		tuple_writer_put(receiver->writer);
+	if (fate == FATE_COPY)
+		receiver->rows++;
+	else if (fate == FATE_SKIP)
 		receiver->skipped++;
-		return true;
+	else
+	{
+		log_identity(receiver);
+		failed_row_add(receiver->m->id, DIRECTION_FORWARD,
+					   changelog_identity(receiver->m->source, receiver->log_columns.nidentity,
+										  receiver->log_columns.attnums, receiver->log_values),
+					   receiver->misfit.sqlerrcode, receiver->misfit.message);
+		receiver->failed++;
 	}
-	if (!tuple_writer_add(receiver->writer, receiver->target_slot))
-		return false;
-	receiver->rows++;
-	return true;
 }
 
 /* One row of the query: copy it, or log it. */
@@ -244,8 +306,10 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	if (receiver->derived != NIL)
 		take_derived(receiver, slot);
 
-	if (is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])) || !copy_row(receiver))
+	if (is_recent(receiver, DatumGetTransactionId(slot->tts_values[0])))
 		log_identity(receiver);
+	else
+		copy_row(receiver);
 	MemoryContextSwitchTo(old_context);
 	ResetExprContext(receiver->econtext);
 	return true;
@@ -312,9 +376,9 @@ receiver_init_derived(CopyReceiver *receiver, Migration *m, const Batch *batch, 
 	receiver->joins = "";
 	if (columns_skip_null_key(m))
 		receiver->skip_key = columns_of_root_key(m->target);
-	if (map->has_derived && !receiver->careful && may_look_up)
+	if (map->has_derived && receiver->care == COPY_FAST && may_look_up)
 		receiver->row_by_row = lookups_are_cheap(map, source);
-	if (receiver->careful || receiver->row_by_row || !map->has_derived)
+	if (receiver->care != COPY_FAST || receiver->row_by_row || !map->has_derived)
 		return;
 	for (int i = 0; i < map->natts; i++)
 	{
@@ -347,7 +411,10 @@ copy_receiver_init(CopyReceiver *receiver, Migration *m, const Batch *batch, Rel
 	receiver->econtext = CreateExprContext(receiver->estate);
 	receiver->eval = columns_prepare(columns_build(m, DIRECTION_FORWARD), receiver->estate);
 	receiver_init_derived(receiver, m, batch, source, may_look_up);
-	receiver->writer = tuple_writer_create(target, !m->made_target);
+	receiver->m = m;
+	receiver->target = target;
+	if (receiver->care != COPY_ALONE)
+		create_writer(receiver);
 
 	receiver->log = changelog_open(m->log);
 	if (receiver->log == NULL)
@@ -363,7 +430,10 @@ copy_receiver_init(CopyReceiver *receiver, Migration *m, const Batch *batch, Rel
 void
 copy_receiver_finish(CopyReceiver *receiver)
 {
-	tuple_writer_finish(receiver->writer);
+	if (receiver->broken != NULL && receiver->rows + receiver->skipped == 0)
+		ReThrowError(receiver->broken);
+	if (receiver->care != COPY_ALONE)
+		tuple_writer_finish(receiver->writer);
 	changelog_close(receiver->log);
 	ExecDropSingleTupleTableSlot(receiver->source_slot);
 	ExecDropSingleTupleTableSlot(receiver->target_slot);

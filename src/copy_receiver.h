@@ -16,7 +16,15 @@
 #include "types.h"
 #include "utils/relcache.h"
 
-/* Takes the rows of a batch's query.  "careful" is set before copy_receiver_init(). */
+/* What is done about a row that makes a batch fail; each way is slower than the one before. */
+typedef enum CopyCare
+{
+	COPY_FAST,	  /* nothing: the batch fails */
+	COPY_CAREFUL, /* each row is computed, routed and checked in a subtransaction of its own */
+	COPY_ALONE	  /* and written in it as well */
+} CopyCare;
+
+/* Takes the rows of a batch's query.  "care" is set before copy_receiver_init(). */
 typedef struct CopyReceiver
 {
 	DestReceiver pub;
@@ -33,7 +41,7 @@ typedef struct CopyReceiver
 	EState *estate;
 	ExprContext *econtext; /* reset a row */
 	ColumnEval *eval;
-	bool careful;	 /* catch errors of single rows */
+	CopyCare care;
 	bool row_by_row; /* derived keys are looked up so, not by a join */
 
 	/* derived keys that the query brings, after the source's columns */
@@ -45,7 +53,11 @@ typedef struct CopyReceiver
 	Bitmapset *skip_key; /* rows with NULL in one of these are left out */
 
 	/* where it goes */
-	TupleWriter *writer;
+	Migration *m;
+	Relation target;
+	TupleWriter *writer; /* COPY_ALONE: one a row */
+	RowError misfit;	 /* why the row at hand can't go there */
+	ErrorData *broken;	 /* what some row said of the definition, see copy_receiver_finish() */
 	ChangeLog *log;
 	LogColumns log_columns;
 	Datum *log_values;
@@ -54,6 +66,7 @@ typedef struct CopyReceiver
 	int64 rows;
 	int64 logged;
 	int64 skipped;
+	int64 failed; /* logged and in failed_rows */
 } CopyReceiver;
 
 /*
@@ -67,7 +80,10 @@ extern void copy_receiver_init(CopyReceiver *receiver, Migration *m, const Batch
 /* Run the batch's query; returns how many parents were looked up row by row. */
 extern int64 copy_receiver_read(CopyReceiver *receiver, const Batch *batch, Relation source);
 
-/* Write what the writer still holds: the snapshot is still needed for that. */
+/*
+ * Write what the writer still holds: the snapshot is still needed for that.  Where no row
+ * at all could be copied because of what an expression names, that is the error.
+ */
 extern void copy_receiver_finish(CopyReceiver *receiver);
 
 #endif

@@ -8,8 +8,10 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "common/hashfn.h"
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "storage/lock.h"
 #include "storage/proc.h"
@@ -50,6 +52,35 @@ debug_point(const char *name)
 	}
 	PG_END_TRY();
 	LockRelease(&tag, ShareLock, true);
+}
+
+/* Of relations that are no part of PostgreSQL, by their OIDs: in an abort no catalog can be read. */
+void
+debug_locks(const char *where)
+{
+	LockData *data;
+	StringInfoData list;
+	int i;
+
+	if (!message_level_is_interesting(DEBUG1))
+		return;
+	initStringInfo(&list);
+	data = GetLockStatusData();
+	for (i = 0; i < data->nelements; i++)
+	{
+		LockInstanceData *lock = &data->locks[i];
+		LOCKMODE mode;
+
+		if (lock->pid != MyProcPid || lock->locktag.locktag_type != LOCKTAG_RELATION ||
+			lock->locktag.locktag_field2 < FirstNormalObjectId)
+			continue;
+		for (mode = ShareUpdateExclusiveLock + 1; mode <= MaxLockMode; mode++)
+			if (lock->holdMask & LOCKBIT_ON(mode))
+				appendStringInfo(&list, " %u %s", lock->locktag.locktag_field2,
+								 GetLockmodeName(lock->locktag.locktag_lockmethodid, mode));
+	}
+	if (list.len > 0)
+		elog(DEBUG1, "locks at %s, lock_timeout %d:%s", where, LockTimeout, list.data);
 }
 
 /* debug_hold(name): processes that come to this point wait, until released */

@@ -30,7 +30,8 @@
  * keeps its row: there is only one place, and foreign keys may point at it.)  A batch
  * that fails as a whole (an error that the mirror couldn't foresee, a foreign
  * key) is tried again with half the entries, down to the one that is to blame,
- * which is set aside in the same way.
+ * which is set aside in the same way.  From there batches grow again, twofold at a
+ * time: what a bad row costs is the logarithm of a batch, however many there are.
  *
  *-------------------------------------------------------------------------
  */
@@ -45,6 +46,8 @@
 #include "changelog.h"
 #include "debug_point.h"
 #include "errors.h"
+#include "failed_rows.h"
+#include "lock_queue.h"
 #include "mirror.h"
 #include "miscadmin.h"
 #include "run.h"
@@ -70,6 +73,13 @@
  * passed: an idle migration should write nothing.
  */
 #define DRAIN_SAVE_EVERY 10000
+
+/* How many entries this process takes at a time: fewer while a row among them fails. */
+static struct
+{
+	int64 migration_id;
+	int max;
+} pace;
 
 /* A batch under way, in one transaction. */
 typedef struct Drain
@@ -262,7 +272,7 @@ lock_tables(Drain *drain)
 
 	if (drain->live)
 		run_limit_lock_waits(drain->run);
-	LockRelationOid(front_of(m, direction), drain->live ? ShareRowExclusiveLock : AccessShareLock);
+	lock_queue_lock(front_of(m, direction), drain->live ? ShareRowExclusiveLock : AccessShareLock);
 	LockRelationOid(back_of(m, direction), RowExclusiveLock);
 	guard_check(m);
 	drainer_lock(m->id);
@@ -295,8 +305,11 @@ end_draining(Drain *drain)
 	mirror_close(drain->mirror);
 	MemoryContextDelete(drain->context);
 	if (drain->failed > 0)
+	{
 		event_add(m, "failed", NULL, "%d rows of %s could not be carried over", drain->failed,
 				  sql_qualified(m->schema_name, m->table_name));
+		failed_rows_limit(m);
+	}
 	if (drain->live && drain->written)
 		catalog_save_stable(m);
 }
@@ -393,31 +406,6 @@ drain_batch(Run *run, void *arg)
  * ------------------------------------------------------------------------
  */
 
-/* What an attempt that failed means. */
-typedef enum Failure
-{
-	FAILURE_LOCK, /* later */
-	FAILURE_ROW,  /* one of the entries is to blame, perhaps */
-	FAILURE_OTHER /* up to the caller */
-} Failure;
-
-static Failure
-classify(ErrorData *error)
-{
-	switch (ERRCODE_TO_CATEGORY(error->sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-			return FAILURE_LOCK;
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-		case ERRCODE_TO_CATEGORY(ERRCODE_MIGRATION_RESTART):
-			return FAILURE_OTHER;
-		default:
-			return error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? FAILURE_LOCK : FAILURE_ROW;
-	}
-}
-
 typedef struct SetAside
 {
 	Drain *drain;
@@ -458,50 +446,53 @@ set_aside_first(Run *run, void *arg)
 	PopActiveSnapshot();
 }
 
+/* Give up the entry that a batch of one fails with. */
+static StepResult
+give_up_one(Run *run, bool live, ErrorData *error)
+{
+	Drain drain = {.run = run, .live = live};
+	SetAside blame = {&drain, error};
+
+	error = NULL;
+	if (run_attempt(run, set_aside_first, &blame, &error))
+		return STEP_MORE;
+	if (error_kind(error->sqlerrcode) != ERROR_AGAIN)
+		ReThrowError(error);
+	return STEP_WAIT;
+}
+
 /*
- * Batches that get smaller as long as they fail.  Errors that aren't a row's
+ * One batch, smaller than the last if that failed.  Errors that aren't a row's
  * are raised again, as is one that comes without any entry to blame.
  */
 static StepResult
 drain_narrowing(Run *run, bool live)
 {
-	int max = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
-	int full = max;
+	int full = live ? DRAIN_BATCH_LIVE : DRAIN_BATCH;
+	Drain drain = {.run = run, .live = live};
+	ErrorData *error = NULL;
+	ErrorKind kind;
 
-	for (;;)
+	if (pace.migration_id != run->migration_id)
 	{
-		Drain drain = {.run = run, .live = live, .max = max};
-		SetAside blame = {&drain};
-		ErrorData *error = NULL;
-
-		if (run_attempt(run, drain_batch, &drain, &error))
-		{
-			if (max == full || !drain.more)
-				return drain.more || (live && drain.count > 0) ? STEP_MORE : STEP_WAIT;
-			continue; /* what fails is still ahead */
-		}
-		if (classify(error) == FAILURE_LOCK)
-			return STEP_WAIT;
-		if (classify(error) == FAILURE_OTHER || drain.columns.natts == 0)
-			ReThrowError(error);
-		if (max > 1)
-		{
-			max = max / 2;
-			continue;
-		}
-		memset(&drain, 0, sizeof(drain));
-		drain.run = run;
-		drain.live = live;
-		blame.error = error;
-		error = NULL;
-		if (!run_attempt(run, set_aside_first, &blame, &error))
-		{
-			if (classify(error) == FAILURE_LOCK)
-				return STEP_WAIT;
-			ReThrowError(error);
-		}
-		return STEP_MORE;
+		pace.migration_id = run->migration_id;
+		pace.max = DRAIN_BATCH;
 	}
+	drain.max = Min(pace.max, full);
+	if (run_attempt(run, drain_batch, &drain, &error))
+	{
+		pace.max = Min(drain.max * 2, DRAIN_BATCH);
+		return drain.more || (live && drain.count > 0) ? STEP_MORE : STEP_WAIT;
+	}
+	kind = error_kind(error->sqlerrcode);
+	if (kind == ERROR_AGAIN)
+		return STEP_WAIT;
+	if (kind < ERROR_DEFINITION || drain.columns.natts == 0)
+		ReThrowError(error);
+	if (drain.max == 1)
+		return give_up_one(run, live, error);
+	pace.max = drain.max / 2;
+	return STEP_MORE;
 }
 
 /* See stages.h. */

@@ -2,7 +2,8 @@
  *
  * errors.h
  *	  SQLSTATEs of our own, for what the standard ones have no word for.
- *	  Class MX is unused by PostgreSQL and by the SQL standard.
+ *	  Class MX is unused by PostgreSQL and by the SQL standard.  And whose fault
+ *	  an error is.
  *
  *-------------------------------------------------------------------------
  */
@@ -23,5 +24,23 @@
 #define ERRCODE_MIGRATION_FAILED_ROWS MAKE_SQLSTATE('M', 'X', '0', '0', '5')
 /* internal: the source was rewritten or truncated, the copy must start over */
 #define ERRCODE_MIGRATION_RESTART MAKE_SQLSTATE('M', 'X', '0', '0', '6')
+
+typedef enum ErrorKind
+{
+	ERROR_AGAIN,  /* somebody was in the way: tried again in a moment, and never a row's fault */
+	ERROR_SERVER, /* not enough of something, a cancel, a file: the same, but to be told */
+	ERROR_OURS,	  /* class MX */
+	ERROR_DEFINITION, /* what an expression names is gone or forbidden: all rows', as a rule */
+	ERROR_ROW		  /* of the row at hand */
+} ErrorKind;
+
+extern ErrorKind error_kind(int sqlerrcode);
+
+/* Why a row could not be carried over. */
+typedef struct RowError
+{
+	int sqlerrcode;
+	char *message;
+} RowError;
 
 #endif

@@ -26,17 +26,8 @@
 #include "errors.h"
 #include "failed_rows.h"
 #include "run.h"
+#include "settings.h"
 #include "sqlgen.h"
-
-bool
-failed_rows_is_data_error(int sqlerrcode)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return category == ERRCODE_DATA_EXCEPTION ||
-		   category == ERRCODE_TO_CATEGORY(ERRCODE_CARDINALITY_VIOLATION) ||
-		   category == ERRCODE_INTEGRITY_CONSTRAINT_VIOLATION || category == ERRCODE_PLPGSQL_ERROR;
-}
 
 /* "a pg_catalog.int8, b app.kind": the identity's columns with their types */
 static char *
@@ -206,4 +197,29 @@ failed_rows_relog(Migration *m)
 		changelog_append(log, lfirst(cell), isnull);
 	changelog_close(log);
 	return list_length(rows);
+}
+
+/*
+ * See failed_rows.h.  Where a definition is wrong all rows fail: better to say so after some
+ * than to go through a table of billions.  Who resumes goes on for as long as no other fails.
+ */
+void
+failed_rows_limit(Migration *m)
+{
+	int limit = settings_get_int(m, "max_failed_rows");
+	int64 count = limit == 0 || m->state >= STATE_LIVE ? 0 : failed_row_count(m->id);
+	Migration *now;
+	char *reason;
+
+	if (limit == 0 || count < limit)
+		return;
+	now = catalog_load(m->id, true);
+	if (now == NULL || now->paused)
+		return;
+	reason =
+		psprintf(INT64_FORMAT " rows could not be carried over, and max_failed_rows is %d: see "
+							  "migrate_ext.failed_rows",
+				 count, limit);
+	catalog_save_pause(m, true, reason);
+	event_add(m, "paused", NULL, "paused: %s", reason);
 }

@@ -1,8 +1,8 @@
 /*-------------------------------------------------------------------------
  *
  * failed_rows.h
- *	  Rows that could not be carried over: which errors are theirs, and how they
- *	  are tried once more.
+ *	  Rows that could not be carried over: how they are tried once more, and how
+ *	  many may be.
  *
  *-------------------------------------------------------------------------
  */
@@ -20,9 +20,9 @@
 extern int64 failed_rows_relog(Migration *m);
 
 /*
- * Is this the fault of a row's values?  Conversions, constraints, and what an
- * owner's function may raise.
+ * At the end of a transaction that has set rows aside before the migration is live: pause
+ * it, with the reason, where there are as many as max_failed_rows.  Locks m's row.
  */
-extern bool failed_rows_is_data_error(int sqlerrcode);
+extern void failed_rows_limit(Migration *m);
 
 #endif

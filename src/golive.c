@@ -22,6 +22,7 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "lock_queue.h"
 #include "other_triggers.h"
 #include "reconcile.h"
 #include "run.h"
@@ -44,7 +45,7 @@ golive_body(Run *run, void *arg)
 	Migration *m = run->m;
 
 	run_limit_lock_waits(run);
-	LockRelationOid(m->source, ShareRowExclusiveLock);
+	lock_queue_lock(m->source, ShareRowExclusiveLock);
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
 	other_triggers_check(m);

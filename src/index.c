@@ -144,7 +144,8 @@ build_on_leaf(IndexDef *def, Oid leaf)
 /*
  * The transaction of a batch.  Locks: target ACCESS SHARE, so that the copy
  * can't start over (it empties the target) between the look at the batch and
- * the build's end; the leaf what the statement takes.
+ * the build's end; the leaf what the statement takes.  Bounded: a target that
+ * was given to us may have readers.
  */
 static void
 index_batch(Run *run, void *arg)
@@ -160,6 +161,7 @@ index_batch(Run *run, void *arg)
 	def = index_def(run->m, atooid(batch->detail));
 	end_reading(run);
 
+	run_limit_lock_waits(run);
 	LockRelationOid(run->m->target, AccessShareLock);
 	if (batch_begin(run, batch))
 	{
@@ -472,6 +474,7 @@ index_step(Run *run)
 	if (run->m != NULL && run->m->state == STATE_INDEXING)
 	{
 		result = STEP_MORE;
+		run_limit_lock_waits(run);
 		LockRelationOid(run->m->source, AccessShareLock);
 		LockRelationOid(run->m->target, AccessShareLock);
 		if (batch_count(run->m, BATCH_INDEX) == 0)

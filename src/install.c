@@ -32,6 +32,7 @@
 #include "debug_point.h"
 #include "index_drop.h"
 #include "install.h"
+#include "lock_queue.h"
 #include "other_triggers.h"
 #include "reconcile.h"
 #include "relinfo.h"
@@ -45,8 +46,11 @@
 void
 install_lock_front(const Migration *m)
 {
-	Relation rel = try_table_open(front_of(m, direction_of(m)), ShareRowExclusiveLock);
+	Oid front = front_of(m, direction_of(m));
+	Relation rel;
 
+	lock_queue_lock(front, ShareRowExclusiveLock);
+	rel = try_table_open(front, NoLock);
 	if (rel == NULL)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_TABLE),
 						errmsg("the table of migration \"%s\" has been dropped", m->name),
@@ -150,9 +154,11 @@ restart_body(Run *run, void *arg)
 	else
 		reconcile_forget(m);
 	changelog_truncate(m);
+	failed_rows_forget(m->id, GetCurrentTimestamp()); /* all rows are looked at anew */
 	m->epoch++;
 	batch_reset(m);
 	record_horizon(m);
+	ME_DEBUG_POINT("restart_before_commit");
 	state_change(m, STATE_LOGGING, "the copy of %s starts over",
 				 sql_qualified(m->schema_name, m->table_name));
 }
@@ -210,6 +216,7 @@ mend_body(Run *run, void *arg)
 	m->tainted = true; /* until a clean verification */
 	catalog_save_trigger(m);
 	catalog_save_verified(m, false);
+	ME_DEBUG_POINT("mend_before_commit");
 	event_add(m, "mended", NULL,
 			  "sync trigger put right; everything is verified again before the next swap");
 }

@@ -327,8 +327,11 @@ fill_places(Run *run, Piece *piece)
 	PopActiveSnapshot();
 	table_close(rel, NoLock);
 	if (nulls != NULL && !piece->again)
+	{
 		failed_rows_add(run->m->id, nulls, ERRCODE_NOT_NULL_VIOLATION,
 						psprintf("the value of column %s comes out NULL", sql->column));
+		failed_rows_limit(run->m);
+	}
 }
 
 /* Part of a block is told by its rows alone. */
@@ -405,6 +408,7 @@ set_aside(Run *run, void *arg)
 	if (identity != NULL)
 	{
 		failed_rows_add(run->m->id, identity, piece->error->sqlerrcode, piece->error->message);
+		failed_rows_limit(run->m);
 		piece->counts.failed = 1;
 	}
 	else
@@ -415,18 +419,6 @@ set_aside(Run *run, void *arg)
  * A job
  * ------------------------------------------------------------------------
  */
-
-/* Is this the fault of a row's values?  As in the copy, and what triggers refuse. */
-static bool
-is_data_error(int sqlerrcode)
-{
-	int category = ERRCODE_TO_CATEGORY(sqlerrcode);
-
-	return failed_rows_is_data_error(sqlerrcode) ||
-		   category == ERRCODE_TRIGGERED_DATA_CHANGE_VIOLATION ||
-		   category == ERRCODE_TRIGGERED_ACTION_EXCEPTION ||
-		   category == ERRCODE_WITH_CHECK_OPTION_VIOLATION;
-}
 
 /*
  * One transaction with memory of its own: a job may have thousands.  False for a
@@ -452,7 +444,7 @@ attempt(Run *run, RunBody body, Piece *piece)
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(scratch);
-	if (!ok && !is_data_error(error->sqlerrcode))
+	if (!ok && error_kind(error->sqlerrcode) != ERROR_ROW)
 		ReThrowError(error);
 	if (!ok)
 	{

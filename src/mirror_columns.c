@@ -231,6 +231,10 @@ open_key(Mirror *mirror, ColumnMap *map, Relation root)
 	for (i = 0; i < RelationGetPartitionKey(root)->partnatts; i++)
 		mirror->user_code |=
 			is_user_function(RelationGetPartitionKey(root)->partsupfunc[i].fn_oid, NULL);
+
+	/* nor is a division by zero anybody's but the target's */
+	mirror->routing_risky = mirror->user_code || RelationGetPartitionKey(root)->partexprs != NIL;
+	mirror->entry_risky |= mirror->routing_risky;
 }
 
 /* Which keys are derived, and what to do where nothing comes of it. */

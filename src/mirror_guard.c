@@ -16,30 +16,13 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "errors.h"
 #include "mirror_internal.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 
 /* > 0: the subtransaction that is ending is a guard's. */
 int mirror_guard_depth = 0;
-
-/* Errors that are not the row's fault must reach the session. */
-static bool
-is_fault_of_row(int sqlerrcode)
-{
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-			return false;
-		case ERRCODE_TO_CATEGORY(ERRCODE_INTERNAL_ERROR):
-			return sqlerrcode == ERRCODE_INTERNAL_ERROR; /* a function's elog() */
-		default:
-			return sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE;
-	}
-}
 
 /* In the guard's PG_CATCH: end the subtransaction, turn the error into a refusal. */
 static void
@@ -56,7 +39,7 @@ catch_error(Call *call, MemoryContext context, ResourceOwner owner, MirrorRefusa
 
 	mirror_guard_depth--;
 	call->mirror->broken = true;
-	if (!is_fault_of_row(error->sqlerrcode))
+	if (error_kind(error->sqlerrcode) < ERROR_DEFINITION)
 		ReThrowError(error);
 	(void) refuse(call, refusal, error->sqlerrcode, "%s", error->message);
 	FreeErrorData(error);

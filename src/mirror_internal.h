@@ -93,6 +93,7 @@ struct Mirror
 	bool skip_null_key;							/* a row that comes to NULL there is left out */
 	bool map_risky;								/* carrying a row over can raise an error */
 	bool entry_risky;							/* so can reading an entry */
+	bool routing_risky;							/* and finding its leaf */
 	bool user_code;								/* map or routing calls functions of users */
 	TupleTableSlot *entry_slot;					/* source's columns, only an entry's are set */
 	TupleTableSlot *key_slot;					/* target's columns, only key_attrs are set */

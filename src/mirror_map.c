@@ -263,8 +263,8 @@ key_is_null(Mirror *mirror, TupleTableSlot *slot)
 static bool
 is_carry_risky(Mirror *mirror, CarryArg *carry)
 {
-	return mirror->map_risky ||
-		   (mirror->direction == DIRECTION_FORWARD && map_lacks_key(mirror, carry->front));
+	return mirror->map_risky || (mirror->direction == DIRECTION_FORWARD &&
+								 (mirror->routing_risky || map_lacks_key(mirror, carry->front)));
 }
 
 /* Guarded: carry a row over, and find its leaf. */

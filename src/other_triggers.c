@@ -26,6 +26,7 @@
 #include "attempt.h"
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "lock_queue.h"
 #include "other_triggers.h"
 #include "relinfo.h"
 #include "run.h"
@@ -203,7 +204,7 @@ drop_body(Run *run, void *arg)
 	if (m == NULL || (names = other_triggers_to_drop(m)) == NIL || get_rel_name(m->source) == NULL)
 		return;
 	run_limit_lock_waits(run);
-	LockRelationOid(m->source, AccessExclusiveLock);
+	lock_queue_lock(m->source, AccessExclusiveLock);
 	foreach (cell, names)
 	{
 		char *name = lfirst(cell);

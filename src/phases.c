@@ -17,6 +17,7 @@
 #include "utils/memutils.h"
 
 #include "catalog.h"
+#include "debug_point.h"
 #include "errors.h"
 #include "phases.h"
 #include "run.h"
@@ -138,6 +139,8 @@ step(Run *run)
 	restart = m.state > STATE_CREATED && m.state < STATE_LIVE && truncation_pending(m.id);
 	run_commit(run);
 
+	/* what the state was reached by is committed, what comes next has not begun */
+	ME_DEBUG_POINT(psprintf("step_%s", state_name(m.state)));
 	if (restart && !m.paused && m.goal != STATE_CANCELLED)
 		return run->seen_key ? key_restart_step(run) : install_restart_step(run);
 	return dispatch(run, &m);
@@ -174,13 +177,11 @@ record_tampering(Run *run, ErrorData *error)
 	run_commit(run);
 }
 
-static bool
-is_transient(int sqlerrcode)
-{
-	return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ||
-		   sqlerrcode == ERRCODE_T_R_DEADLOCK_DETECTED ||
-		   sqlerrcode == ERRCODE_T_R_SERIALIZATION_FAILURE;
-}
+/*
+ * Whoever was in the way is gone at the next try or the one after it.  What fails so many
+ * times in a row is told like any other error.
+ */
+#define AGAIN_IN_SILENCE 10
 
 /* What record_error() wrote down last: a worker has one migration at a time. */
 static char *recorded_error = NULL;
@@ -241,16 +242,18 @@ guarded(Run *run, StepFunction f, ErrorData **error)
 	PG_END_TRY();
 
 	if (*error == NULL)
+	{
+		run->again = 0;
 		return result;
+	}
 	if (run->in_session && (*error)->sqlerrcode == ERRCODE_QUERY_CANCELED)
 		return STEP_WAIT;
 	if ((*error)->sqlerrcode == ERRCODE_MIGRATION_RESTART)
 		record_restart(run, *error);
 	else if ((*error)->sqlerrcode == ERRCODE_MIGRATION_TAMPERED)
 		record_tampering(run, *error);
-	else if (is_transient((*error)->sqlerrcode))
-		;
-	else
+	else if (error_kind((*error)->sqlerrcode) != ERROR_AGAIN ||
+			 (++run->again > AGAIN_IN_SILENCE && !run->in_session))
 	{
 		if (!run->in_session)
 			record_error(run, *error);
@@ -260,19 +263,26 @@ guarded(Run *run, StepFunction f, ErrorData **error)
 	return STEP_WAIT;
 }
 
+/* Count errors in a row; the first success forgets them, and says so. */
+static void
+count_error(Run *run, const ErrorData *error, int *errors)
+{
+	if (error != NULL)
+		(*errors)++;
+	else if (*errors > 0)
+	{
+		*errors = 0;
+		if (!run->gone)
+			clear_error(run);
+	}
+}
+
 StepResult
 phase_step(Run *run, ErrorData **error)
 {
 	StepResult result = guarded(run, step, error);
 
-	if (*error == NULL && run->errors > 0)
-	{
-		run->errors = 0;
-		if (!run->gone)
-			clear_error(run);
-	}
-	else if (*error)
-		run->errors++;
+	count_error(run, *error, &run->errors);
 	return result;
 }
 
@@ -288,10 +298,13 @@ paced_work(Run *run)
 StepResult
 phase_work(Run *run, ErrorData **error)
 {
-	if (!phase_has_work(run))
-	{
-		*error = NULL;
-		return STEP_WAIT;
-	}
-	return guarded(run, paced_work, error);
+	StepResult result = STEP_WAIT;
+
+	*error = NULL;
+	if (phase_has_work(run))
+		result = guarded(run, paced_work, error);
+	/* that there is nothing to do is no success */
+	if (*error != NULL || result == STEP_MORE)
+		count_error(run, *error, &run->work_errors);
+	return result;
 }

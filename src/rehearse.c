@@ -91,6 +91,7 @@ rehearse_body(Run *run, void *arg)
 
 	rehearsal->older = *older != '\0' ? snapshots_describe(older) : NULL;
 	rehearsal->unverified = m->verified_at == 0;
+	run_limit_lock_waits(run);
 	swap_rehearse(m, &rehearsal->times, &rehearsal->found);
 }
 

@@ -30,6 +30,8 @@
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
+#include "debug_point.h"
+#include "lock_queue.h"
 #include "run.h"
 #include "settings.h"
 
@@ -53,6 +55,11 @@ static const PinnedSetting expression_settings[] = {
 	{"extra_float_digits", "3"},
 	{"bytea_output", "hex"},
 	{"xmlbinary", "base64"},
+	{"xmloption", "content"},
+	{"default_text_search_config", "pg_catalog.simple"},
+	{"lc_monetary", "C"},
+	{"lc_numeric", "C"},
+	{"lc_time", "C"},
 	{"array_nulls", "on"},
 	{"standard_conforming_strings", "on"},
 	{"transform_null_equals", "off"},
@@ -131,6 +138,8 @@ run_settle_worker(void)
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
+		{"role", "none"},
+		{"jit", "off"}, /* many small statements, of which none is worth being compiled */
 	};
 	int i;
 
@@ -247,11 +256,21 @@ commit_locally(Run *run)
 		set_until_commit("synchronous_commit", "local");
 }
 
+/* In a debug build; for an audit. */
+static void
+tell_locks(const Run *run)
+{
+	ME_DEBUG_LOCKS(psprintf("%s-%s", state_name(run->seen_state),
+							run->m ? state_name(run->m->state) : "none"));
+}
+
 /* Commit what run_begin() began. */
 void
 run_commit(Run *run)
 {
 	Assert(run->in_transaction);
+	tell_locks(run);
+	lock_queue_leave();
 	forget_owners_settings(run);
 	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
 	AtEOXact_GUC(true, run->guc_nestlevel);
@@ -281,6 +300,8 @@ run_commit(Run *run)
 void
 run_abort(Run *run)
 {
+	tell_locks(run);
+	lock_queue_leave();
 	run->m = NULL;
 	if (run->in_session)
 	{
@@ -382,6 +403,7 @@ void
 run_limit_lock_waits(Run *run)
 {
 	limit_lock_waits(run->m);
+	lock_queue_enter(settings_get_int(run->m, "lock_queue_ms"));
 	run->holds_locks = true;
 }
 

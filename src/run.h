@@ -53,8 +53,9 @@ extern void run_as_self(Run *run);
 
 /*
  * Set lock_timeout and deadlock_timeout for this transaction, from the
- * migration's settings.  Bounded attempts call it first.  The transaction's
- * COMMIT does not wait for synchronous standbys.
+ * migration's settings, and how long others may wait behind it (lock_queue.h).
+ * Bounded attempts call it first.  The transaction's COMMIT does not wait for
+ * synchronous standbys.
  */
 extern void run_limit_lock_waits(Run *run);
 /* the same within a UserSwitch or any other GUC nest level of the caller's */

@@ -22,6 +22,8 @@ int setting_workers;
 int setting_batch_target_ms;
 int setting_lock_timeout_ms;
 int setting_deadlock_timeout_ms;
+int setting_lock_queue_ms;
+static int setting_max_failed_rows;
 static int setting_throttle[9];
 static int setting_throttle_wraparound;
 static char *setting_throttle_text[3];
@@ -47,6 +49,10 @@ static const IntSetting int_settings[] = {
 	 "Longest wait of one attempt to lock a table."},
 	{"deadlock_timeout_ms", &setting_deadlock_timeout_ms, 50, 1, 60000, GUC_UNIT_MS,
 	 "deadlock_timeout within a lock attempt; below lock_timeout_ms, or an autovacuum is never asked to yield."},
+	{"lock_queue_ms", &setting_lock_queue_ms, 5000, 0, INT_MAX, GUC_UNIT_MS,
+	 "Longest wait, added up, of the sessions behind one attempt to lock a table; 0 is no limit."},
+	{"max_failed_rows", &setting_max_failed_rows, 10000, 0, INT_MAX, 0,
+	 "Rows that may fail before a migration that isn't live pauses; 0 is no limit."},
 	{"throttle_rows_per_second", &setting_throttle[0], 0, 0, INT_MAX, 0,
 	 "Rows a second that all processes of a migration may work on; 0 is no limit."},
 	{"throttle_mb_per_second", &setting_throttle[1], 0, 0, 1000000, 0,

@@ -284,13 +284,23 @@ is_recorded(const KeyRequest *request)
  * ------------------------------------------------------------------------
  */
 
-/* ALTER TABLE ... ADD COLUMN, as the owner.  AccessExclusiveLock. */
+/* By the server's settings: there may be no migration yet. */
+static void
+limit_locks(void)
+{
+	Migration none = {.settings = NULL};
+
+	limit_lock_waits(&none);
+}
+
+/* ALTER TABLE ... ADD COLUMN, as the owner.  AccessExclusiveLock, bounded. */
 static void
 add_column(KeyRequest *request)
 {
 	UserSwitch save;
 
 	user_switch_owner(&save, request->owner);
+	limit_locks();
 	(void) sql_run("ALTER TABLE ONLY %s ADD COLUMN %s %s", sql_relation(request->source),
 				   quote_identifier(request->column),
 				   format_type_extended(request->type, request->typmod,
@@ -330,6 +340,7 @@ make_trigger(const KeyRequest *request, int64 id)
 	UserSwitch save;
 
 	user_switch_superuser(&save);
+	limit_locks();
 	if (fills_another(request, name, id))
 		name = psprintf("%s_%d", FILL_TRIGGER_NAME, request->attnum);
 	(void) sql_run("CREATE OR REPLACE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW"

@@ -430,6 +430,7 @@ gate_attempt(Run *run)
 	run_report(run, "swapping");
 	if (run_attempt(run, attempt_body, &times, &error))
 	{
+		ME_DEBUG_POINT("swap_committed");
 		save_hold(run, &times);
 		return GATE_LEFT;
 	}

@@ -47,6 +47,7 @@
 #include "debug_point.h"
 #include "describe.h"
 #include "errors.h"
+#include "lock_queue.h"
 #include "reconcile.h"
 #include "reverse.h"
 #include "run.h"
@@ -190,7 +191,7 @@ lock_within(Oid relid, LOCKMODE mode, const SwapTimes *times, int timeout)
 
 	INSTR_TIME_SET_CURRENT(now);
 	limit_lock_wait(timeout - (int) swap_elapsed_ms(times->asked_at, now));
-	LockRelationOid(relid, mode);
+	lock_queue_lock(relid, mode);
 }
 
 /*

@@ -39,6 +39,7 @@
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
+#include "errors.h"
 #include "executor/executor.h"
 #include "mirror.h"
 #include "miscadmin.h"
@@ -336,16 +337,9 @@ become_owner(Migration *m, Oid *userid, int *sec_context)
 static bool
 must_reach_session(int sqlerrcode)
 {
-	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
-	{
-		case ERRCODE_TO_CATEGORY(ERRCODE_TRANSACTION_ROLLBACK):
-		case ERRCODE_TO_CATEGORY(ERRCODE_INSUFFICIENT_RESOURCES):
-		case ERRCODE_TO_CATEGORY(ERRCODE_OPERATOR_INTERVENTION):
-		case ERRCODE_TO_CATEGORY(ERRCODE_SYSTEM_ERROR):
-			return true;
-		default:
-			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
-	}
+	ErrorKind kind = error_kind(sqlerrcode);
+
+	return kind == ERROR_AGAIN || kind == ERROR_SERVER;
 }
 
 /*

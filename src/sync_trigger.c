@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 
 #include "catalog.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "reverse.h"
 #include "run.h"
@@ -279,6 +280,7 @@ sync_trigger_prepare_reverse(Migration *m)
 		 * them evaluates what is constant in the partition key's expressions:
 		 * as the owner, who may do all this himself.
 		 */
+		lock_queue_lock(m->target, ShareRowExclusiveLock);
 		user_switch_owner(&user, relinfo_owner(m->target));
 		run_all(sync_trigger_reverse_sql(m));
 		user_switch_back(&user);

@@ -34,6 +34,7 @@
 #include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/resowner.h"
 
 /*
  * A leaf is written when it has this many rows, or this many bytes of them.
@@ -63,7 +64,8 @@ typedef struct Leaf
 	TupleTableSlot *slot;  /* for the mapped row, NULL if the same */
 	int nnotnull;
 	AttrNumber *notnull;
-	List *checks; /* ExprState of each CHECK to be evaluated */
+	int nchecks; /* to be evaluated */
+	ExprState **checks;
 
 	/* buffer */
 	int ntuples;
@@ -80,6 +82,14 @@ struct TupleWriter
 	Router *router;
 	HTAB *leaves;
 	CommandId command;
+
+	/* the row at hand, in its leaf's format */
+	Leaf *leaf;
+	TupleTableSlot *row;
+
+	/* leaves stay open, whatever subtransaction their first row came in */
+	ResourceOwner owner;
+	bool opening;
 
 	/* memory: the writer's own, and what a flush needs */
 	MemoryContext context;
@@ -100,7 +110,7 @@ struct TupleWriter
 
 static Leaf *leaf_of_row(TupleWriter *writer, TupleTableSlot *slot);
 static void leaf_open(TupleWriter *writer, Leaf *leaf);
-static bool leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot);
+static bool leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot, RowError *error);
 static void leaf_buffer(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot);
 static void leaf_flush(TupleWriter *writer, Leaf *leaf);
 static void flush_all(TupleWriter *writer);
@@ -131,6 +141,7 @@ tuple_writer_create(Relation root, bool check_constraints)
 	writer->estate = CreateExecutorState();
 	writer->router = router_create(root, writer->estate);
 	writer->command = GetCurrentCommandId(true);
+	writer->owner = CurrentResourceOwner;
 	writer->bistate = GetBulkInsertState();
 	writer->desc = CreateTupleDescCopy(RelationGetDescr(root));
 
@@ -145,23 +156,41 @@ tuple_writer_create(Relation root, bool check_constraints)
 
 /* See tuple_writer.h.  The caller is the owner: routing may run his functions. */
 bool
-tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot)
+tuple_writer_fits(TupleWriter *writer, TupleTableSlot *slot, RowError *error)
 {
 	Leaf *leaf = leaf_of_row(writer, slot);
 
 	if (leaf == NULL)
+	{
+		error->sqlerrcode = ERRCODE_CHECK_VIOLATION;
+		error->message = psprintf("no partition of relation \"%s\" found for row",
+								  RelationGetRelationName(writer->root));
 		return false;
+	}
 	if (leaf->map != NULL)
 		slot = execute_attr_map_slot(leaf->map, slot, leaf->slot);
-	if (!leaf_accepts(writer, leaf, slot))
-		return false;
-	leaf_buffer(writer, leaf, slot);
+	writer->leaf = leaf;
+	writer->row = slot;
+	return leaf_accepts(writer, leaf, slot, error);
+}
 
+bool
+tuple_writer_is_opening(TupleWriter *writer)
+{
+	return writer->opening;
+}
+
+/* See tuple_writer.h. */
+void
+tuple_writer_put(TupleWriter *writer)
+{
+	Leaf *leaf = writer->leaf;
+
+	leaf_buffer(writer, leaf, writer->row);
 	if (leaf->ntuples >= LEAF_MAX_TUPLES || leaf->bytes >= LEAF_MAX_BYTES)
 		leaf_flush(writer, leaf);
 	if (writer->bytes >= TOTAL_MAX_BYTES)
 		flush_all(writer);
-	return true;
 }
 
 /* Write what is left, and close everything; locks stay. */
@@ -246,13 +275,12 @@ prepare_checks(TupleWriter *writer, Leaf *leaf)
 {
 	TupleConstr *constraints = RelationGetDescr(leaf->rel)->constr;
 
-	leaf->checks = NIL;
-	for (int i = 0; constraints != NULL && i < constraints->num_check; i++)
-	{
-		Expr *expr = stringToNode(constraints->check[i].ccbin);
-
-		leaf->checks = lappend(leaf->checks, ExecPrepareExpr(expr, writer->estate));
-	}
+	if (constraints == NULL)
+		return;
+	leaf->checks = palloc(constraints->num_check * sizeof(ExprState *));
+	for (; leaf->nchecks < constraints->num_check; leaf->nchecks++)
+		leaf->checks[leaf->nchecks] =
+			ExecPrepareExpr(stringToNode(constraints->check[leaf->nchecks].ccbin), writer->estate);
 }
 
 /*
@@ -284,9 +312,13 @@ static void
 leaf_open(TupleWriter *writer, Leaf *leaf)
 {
 	MemoryContext old_context = MemoryContextSwitchTo(writer->context);
-	Relation rel = table_open(leaf->relid, RowExclusiveLock);
+	ResourceOwner old_owner = CurrentResourceOwner;
 	Size rest = sizeof(Leaf) - offsetof(Leaf, rel);
+	Relation rel;
 
+	CurrentResourceOwner = writer->owner;
+	writer->opening = true;
+	rel = table_open(leaf->relid, RowExclusiveLock);
 	MemSet(&leaf->rel, 0, rest);
 	leaf->rel = rel;
 	if (rel->rd_rel->relkind != RELKIND_RELATION)
@@ -312,6 +344,8 @@ leaf_open(TupleWriter *writer, Leaf *leaf)
 	}
 	leaf->capacity = LEAF_INITIAL_TUPLES;
 	leaf->tuples = palloc(leaf->capacity * sizeof(HeapTuple));
+	writer->opening = false;
+	CurrentResourceOwner = old_owner;
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -320,29 +354,33 @@ leaf_open(TupleWriter *writer, Leaf *leaf)
  * fails raises its own error.
  */
 static bool
-leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot)
+leaf_accepts(TupleWriter *writer, Leaf *leaf, TupleTableSlot *slot, RowError *error)
 {
-	ExprContext *econtext;
-	bool accepted = true;
-	ListCell *cell;
+	TupleDesc desc = RelationGetDescr(leaf->rel);
+	const char *name = RelationGetRelationName(leaf->rel);
+	ExprContext *econtext = GetPerTupleExprContext(writer->estate);
+	int failed = 0;
 
 	for (int i = 0; i < leaf->nnotnull; i++)
 	{
-		if (slot_attisnull(slot, leaf->notnull[i]))
-			return false;
+		if (!slot_attisnull(slot, leaf->notnull[i]))
+			continue;
+		error->sqlerrcode = ERRCODE_NOT_NULL_VIOLATION;
+		error->message =
+			psprintf("null value in column \"%s\" of relation \"%s\" violates not-null constraint",
+					 NameStr(TupleDescAttr(desc, leaf->notnull[i] - 1)->attname), name);
+		return false;
 	}
-	if (leaf->checks == NIL)
-		return true;
-
-	econtext = GetPerTupleExprContext(writer->estate);
 	econtext->ecxt_scantuple = slot;
-	foreach (cell, leaf->checks)
-	{
-		if (accepted)
-			accepted = ExecCheck((ExprState *) lfirst(cell), econtext);
-	}
+	while (failed < leaf->nchecks && ExecCheck(leaf->checks[failed], econtext))
+		failed++;
 	ResetExprContext(econtext);
-	return accepted;
+	if (failed == leaf->nchecks)
+		return true;
+	error->sqlerrcode = ERRCODE_CHECK_VIOLATION;
+	error->message = psprintf("new row for relation \"%s\" violates check constraint \"%s\"", name,
+							  desc->constr->check[failed].ccname);
+	return false;
 }
 
 /* ------------------------------------------------------------------------

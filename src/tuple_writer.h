@@ -11,6 +11,7 @@
 
 #include "postgres.h"
 
+#include "errors.h"
 #include "executor/tuptable.h"
 #include "nodes/execnodes.h"
 #include "utils/relcache.h"
@@ -24,11 +25,17 @@ typedef struct TupleWriter TupleWriter;
 extern TupleWriter *tuple_writer_create(Relation root, bool check_constraints);
 
 /*
- * Buffer a row in root's format.  The slot's contents are copied.  False, and
- * nothing is done, if the row doesn't fit: no partition takes it, or NOT NULL or
- * a CHECK forbids it.
+ * Does the row, in root's format, fit?  False and *error if no partition takes it, or NOT
+ * NULL or a CHECK forbids it.  May be called in a subtransaction of the writer's, which
+ * writes nothing then; an error of the row's leaves the writer as it was.
  */
-extern bool tuple_writer_add(TupleWriter *writer, TupleTableSlot *slot);
+extern bool tuple_writer_fits(TupleWriter *writer, TupleTableSlot *slot, RowError *error);
+
+/* Is an error one of opening a partition, and so not of the row's? */
+extern bool tuple_writer_is_opening(TupleWriter *writer);
+
+/* Buffer the row that tuple_writer_fits() said true of.  Its contents are copied. */
+extern void tuple_writer_put(TupleWriter *writer);
 
 /* Write what is buffered, close everything. */
 extern void tuple_writer_finish(TupleWriter *writer);

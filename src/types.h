@@ -157,10 +157,12 @@ typedef struct Run
 	/* what the last step saw, for the loop around it; see phases.c */
 	bool seen_key; /* it is one of kind "key" */
 	MigrationState seen_state;
-	bool seen_idle; /* there was nothing to do for a leader */
-	bool gone;		/* the migration, or the whole extension, is */
-	int errors;		/* in a row, for the back-off */
-	int attempts;	/* at a lock, failed ones in a row: see attempt.c */
+	bool seen_idle;	 /* there was nothing to do for a leader */
+	bool gone;		 /* the migration, or the whole extension, is */
+	int errors;		 /* of steps, in a row, for the back-off */
+	int work_errors; /* the same of shared work */
+	int again;		 /* ERROR_AGAIN in a row */
+	int attempts;	 /* at a lock, failed ones in a row: see attempt.c */
 } Run;
 
 #endif

@@ -21,6 +21,7 @@
 
 #include "catalog.h"
 #include "compare.h"
+#include "debug_point.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -205,6 +206,7 @@ step(Run *run, Verification *v)
 		MemoryContextSwitchTo(old_context);
 	}
 	run_commit(run);
+	ME_DEBUG_POINT("verify_after_range");
 	MemoryContextReset(v->context);
 	if (paused)
 		run_sleep(run, PAUSED_POLL_MS);

@@ -193,11 +193,12 @@ wait_for_caller(TransactionId xid)
 	CommitTransactionCommand();
 }
 
+/* errors: in a row, with this one */
 static void
-sleep_after(Run *run, ErrorData *error, long ms)
+sleep_after(Run *run, ErrorData *error, int errors, long ms)
 {
 	if (error)
-		ms = Min((long) BACKOFF_MIN_MS << Min(run->errors - 1, 10), BACKOFF_MAX_MS);
+		ms = Min((long) BACKOFF_MIN_MS << Min(errors - 1, 10), BACKOFF_MAX_MS);
 	run_report(run, "%s", error ? "waiting after an error" : "waiting");
 	run_sleep(run, ms);
 }
@@ -311,7 +312,7 @@ share_work(Run *run, Helpers *helpers)
 		run_sleep(run, LEADER_WATCH_MS);
 	}
 	else if (phase_work(run, &error) == STEP_WAIT)
-		sleep_after(run, error, LEADER_POLL_MS);
+		sleep_after(run, error, run->work_errors, LEADER_POLL_MS);
 }
 
 static void
@@ -336,7 +337,7 @@ leader_loop(Run *run)
 					start_lacking(run);
 					looked = GetCurrentTimestamp();
 				}
-				sleep_after(run, error, LEADER_POLL_MS);
+				sleep_after(run, error, run->errors, LEADER_POLL_MS);
 			}
 			else if (phase_has_work(run))
 				share_work(run, &helpers);
@@ -376,16 +377,11 @@ helper_loop(Run *run)
 
 		if (phase_work(run, &error) == STEP_WAIT)
 		{
-			if (error)
-				run->errors++;
-			sleep_after(run, error, HELPER_POLL_MS);
+			sleep_after(run, error, run->work_errors, HELPER_POLL_MS);
 			idle++;
 		}
 		else
-		{
 			idle = 0;
-			run->errors = 0;
-		}
 		MemoryContextReset(run->scratch);
 		CHECK_FOR_INTERRUPTS();
 	}

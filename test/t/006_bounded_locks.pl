@@ -289,6 +289,90 @@ sub completed_at_last
 }
 
 # ---------------------------------------------------------------------------------------------
+# A crowd: the attempt ends when they have waited for so long together, long before its own time is up.
+
+my $CROWD      = 20;
+my $QUEUE_MS   = 1000;
+my $PATIENT_MS = 3000;
+
+# So many clients, each of which is soon back.
+sub start_crowd
+{
+	my ($statement) = @_;
+	my $dir = PostgreSQL::Test::Utils::tempdir('crowd');
+	append_to_file("$dir/statement.sql", "\\set id random(2, 1000)\n$statement;\n");
+	my $load = start_pgbench($node,
+		clients => $CROWD,
+		args    => [ '--rate' => 20 * $CROWD, '--log', '--log-prefix' => "$dir/log", '--file' => "$dir/statement.sql" ]);
+	$load->{dir} = $dir;
+	poll_query($node, "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pgbench'", $CROWD);
+	return $load;
+}
+
+# ask: what makes the leader want the lock that the holder has and the crowd asks for; a call if it waits
+sub crowd_behind
+{
+	my ($name, $table, $holder_sql, $statement, $ask) = @_;
+	my $crowd  = start_crowd($statement);
+	my $holder = open_transaction($holder_sql);
+	my $since  = last_event();
+	my $call   = begin_call($node, $ask);
+	ok(poll_query($node, <<~SQL, '1'), "crowd, $name: an attempt gives up because of those behind it");
+		SELECT min(1) FROM migrate_ext.event e JOIN migrate_ext.migration m ON m.id = e.migration
+		WHERE m.name = '$table' AND e.kind = 'lock_attempt' AND e.id > $since
+		  AND (detail->>'queue_ms')::int BETWEEN $QUEUE_MS AND 2 * $QUEUE_MS
+		  AND coalesce((detail->>'wait_ms')::numeric, 0) < $PATIENT_MS / 2
+		SQL
+	is($holder->{session}->query_safe('SELECT 1'), '1', "crowd, $name: who holds the lock goes on");
+	close_transaction($holder);
+	is(end_call($call), '', "crowd, $name: it is done when he has ended");
+	pgbench_ok(stop_pgbench($crowd), "crowd, $name");
+	my $longest = longest_wait($crowd);
+	cmp_ok($longest, '<', $QUEUE_MS / $CROWD + $SLACK_MS, "crowd, $name: no client waited for longer than its share");
+	note sprintf('crowd, %s: the longest wait was %.0f ms', $name, $longest);
+	return;
+}
+
+sub make_crowded
+{
+	my ($table) = @_;
+	make_table($table);
+	sql("SELECT migrate_ext.configure('$table', 'lock_timeout_ms', '$PATIENT_MS'); SELECT migrate_ext.configure('$table', 'lock_queue_ms', '$QUEUE_MS');");
+	return;
+}
+
+sub crowds
+{
+	my $read = 'SELECT v FROM crowded WHERE id = :id';
+	my $hold = 'SELECT count(*) FROM crowded';
+	make_crowded('crowded');
+	crowd_behind('start', 'crowded', 'UPDATE crowded SET v = v + 1 WHERE id = 1', 'UPDATE crowded SET v = v + 1 WHERE id = :id',
+		"SELECT migrate_ext.start('crowded'); CALL migrate_ext.wait_for('crowded', 'live')");
+
+	sql("CREATE TABLE places (id int PRIMARY KEY, n int NOT NULL DEFAULT 0); INSERT INTO places SELECT generate_series(0, 1000);
+		SELECT migrate_ext.pause('crowded'); ALTER TABLE crowded ADD FOREIGN KEY (k) REFERENCES places;");
+	crowd_behind('foreign key', 'crowded', 'UPDATE places SET n = n + 1 WHERE id = 1', 'UPDATE places SET n = n + 1 WHERE id = :id',
+		"SELECT migrate_ext.resume('crowded')");
+	ok(poll_query($node, "SELECT count(*) FROM pg_constraint WHERE contype = 'f' AND conrelid = 'crowded_new'::regclass AND confrelid = 'places'::regclass", '1'),
+		'crowd, foreign key: the other table has it');
+
+	sql("CALL migrate_ext.verify('crowded')");
+	crowd_behind('finalize', 'crowded', $hold, $read, "CALL migrate_ext.finalize('crowded', '60 s')");
+	sql("CALL migrate_ext.verify('crowded')");
+	crowd_behind('undo', 'crowded', $hold, $read, "CALL migrate_ext.undo('crowded', '60 s')");
+	sql("CALL migrate_ext.finalize('crowded', '60 s')");
+
+	# who waits for the first table, while we have that and wait for the second, counts as well
+	crowd_behind('complete', 'crowded', 'SELECT count(*) FROM crowded_orig', $read, "CALL migrate_ext.complete('crowded', true)");
+	make_crowded('crowded_too');
+	sql("SELECT migrate_ext.start('crowded_too')");
+	wait_live($node, 'crowded_too');
+	crowd_behind('cancel', 'crowded_too', 'SELECT count(*) FROM crowded_too_new', 'SELECT v FROM crowded_too WHERE id = :id',
+		"CALL migrate_ext.cancel('crowded_too')");
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
 # Autovacuum
 
 sub autovacuum_of
@@ -345,6 +429,7 @@ readers_in_the_way('undo', 't', 'undo');
 cancelled_readers();
 swaps_under_load();
 completed_at_last();
+crowds();
 autovacuum_yields();
 wraparound_does_not_yield();
 unlike(slurp_file($node->logfile), qr/deadlock detected.*pgbench/s, 'no client met a deadlock');

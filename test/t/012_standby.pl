@@ -86,6 +86,40 @@ sub check_reader
 	is($standby->safe_psql('postgres', "SELECT (SELECT count(*) FROM $table), relkind FROM pg_class WHERE oid = '$table'::regclass"),
 		"$ROWS|p", "$what: the standby follows");
 	$reader->quit;
+	check_reader_of_undo($standby, $table, $shown, $what);
+	return;
+}
+
+# There and back: who began after the swap has all rows in the original as well, but for what is carried back later.
+sub check_reader_of_undo
+{
+	my ($standby, $table, $shown, $what) = @_;
+	my $younger = old_reader($standby);
+	sql("ALTER TABLE ${table}_orig ADD CONSTRAINT not_now CHECK (v < 90); UPDATE $table SET v = 99 WHERE id = 1;");
+	$node->wait_for_catchup($standby);
+	my $older = old_reader($standby);
+	my $held = $standby->safe_psql('postgres',
+		"SELECT max(backend_xmin::text::bigint) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()");
+	$younger->query_safe('COMMIT');
+	sql("UPDATE $table SET v = 3 WHERE id = 2; UPDATE $table SET v = 4 WHERE id = 2;");
+	ok(poll_query($node, "SELECT xmin::text::bigint <= $held FROM ($shown) AS s (xmin)"), "undo, $what: the primary knows of the reader");
+	sql("ALTER TABLE ${table}_orig DROP CONSTRAINT not_now");
+	ok(poll_query($node, "SELECT log_entries FROM migrate_ext.progress WHERE migration = '$table'", '0'), "undo, $what: a row is carried back");
+	like(errors("CALL migrate_ext.undo('$table', '2 s')"), qr/MX002.*older snapshots on standbys: $what/s, "undo, $what: it gives up in time and names it");
+	my $call = begin_call($node, "CALL migrate_ext.undo('$table', '120 s')");
+	waits_for_ok($table, "older snapshots on standbys: $what", "undo, $what: it waits and says for whom");
+	is($older->query_safe("SELECT count(*), max(v) FROM $table"), "$ROWS|99", "undo, $what: the reader sees what was there");
+	$older->query_safe('COMMIT');
+
+	# nobody waits for the one that begins now, and it misses nothing either
+	$younger->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
+	$younger->query_safe('SELECT count(*) FROM pg_class');
+	is(end_call($call), '', "undo, $what: when the reader has ended, it goes on");
+	$node->wait_for_catchup($standby);
+	is($standby->safe_psql('postgres', "SELECT relkind FROM pg_class WHERE oid = '$table'::regclass"), 'r', "undo, $what: the standby follows");
+	is($younger->query_safe("SELECT count(*), max(v) FROM $table"), "$ROWS|99", "undo, $what: a reader from before it sees all rows afterwards");
+	$younger->query_safe('COMMIT');
+	$_->quit for $older, $younger;
 	return;
 }
 

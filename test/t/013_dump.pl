@@ -228,6 +228,46 @@ sub library_is_gone
 	return;
 }
 
+# A dump under way has its snapshot and its locks: the swap comes after it, and the dump has what was there when it
+# began.  pg_dump is in the middle of the rows as long as nobody reads what it writes.
+sub dump_goes_on
+{
+	my ($call, $database, $round) = @_;
+	my $content = content('dumped');
+	my $file = PostgreSQL::Test::Utils::tempdir('dump') . '/half';
+	open my $dump, '-|', 'pg_dump', '--section=pre-data', '--section=data', '--table=dumped*', $node->connstr('postgres') or die "pg_dump: $!\n";
+	my $half = '';
+	while ($half !~ /^COPY /m)
+	{
+		defined(my $line = <$dump>) or die "pg_dump ended:\n$half\n";
+		$half .= $line;
+	}
+	my $pid = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_dump'");
+	write_ok('dumped', 'postgres', $round, "while it is dumped, $call");
+	like(errors("CALL migrate_ext.$call('dumped', '2 s')"), qr/MX002.*\b$pid\b/s, "$call waits for a dump, and names it");
+	my $swap = begin_call($node, "CALL migrate_ext.$call('dumped', '120 s')");
+	append_to_file($file, $half . do { local $/; <$dump> });
+	ok(close($dump), "$call: the dump comes to its end");
+	is(end_call($swap), '', "$call: and then the swap");
+	sql("CREATE DATABASE $database");
+	$node->command_ok([ 'psql', '-X', '-q', '--set=ON_ERROR_STOP=1', "--file=$file", $database ], "$call: it can be restored");
+	is(content('dumped', $database), $content, "$call: and has what was there when it began");
+	return;
+}
+
+sub swaps_wait_for_dumps
+{
+	make_migration('dumped');
+	sql("ALTER TABLE dumped ADD pad text; ALTER TABLE dumped ALTER pad SET STORAGE EXTERNAL; UPDATE dumped SET pad = repeat('x', 4000);
+		SELECT migrate_ext.replace_sync('dumped'); SELECT migrate_ext.start('dumped');");
+	wait_live($node, 'dumped');
+	sql("CALL migrate_ext.verify('dumped')");
+	dump_goes_on('finalize', 'dumped_before_finalize', 1);
+	dump_goes_on('undo',     'dumped_before_undo',     2);
+	is(rows_that_differ($node, 'dumped', 'dumped_new'), '0', 'dumped: both tables are equal');
+	return;
+}
+
 sub dump_node
 {
 	$node = new_node('dump');
@@ -244,6 +284,7 @@ sub dump_node
 	release_point($point);
 	wait_live($node, 't_copying');
 	is(rows_that_differ($node, "t_$_", "t_${_}_new"), '0', "$_: who was dumped goes on") for qw(copying live);
+	swaps_wait_for_dumps();
 	$node->stop;
 	return;
 }

@@ -82,6 +82,49 @@ same('published', 'truncated while partitioned');
 step($pub, 'published', 'completed', "CALL migrate_ext.complete('published', true)");
 
 # ---------------------------------------------------------------------------------------------
+# A slot as a new subscriber makes it: who reads the rows with its snapshot is waited for as any other; the slot
+# itself, which nobody uses then, is not.
+
+sub slot_with_snapshot
+{
+	my ($slot) = @_;
+	my $reader = $pub->background_psql('postgres', replication => 'database');
+	$reader->query_safe('BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ');
+	$reader->query_safe("CREATE_REPLICATION_SLOT $slot LOGICAL pgoutput USE_SNAPSHOT");
+	return $reader;
+}
+
+sub rows_read
+{
+	my ($reader) = @_;
+	my $rows = $reader->query_safe("SELECT string_agg(t::text, ' ' ORDER BY id) FROM (SELECT id, k, v FROM slow) t");
+	$reader->query_safe('COMMIT');
+	$reader->quit;
+	return $rows;
+}
+
+my $slow_rows = "SELECT string_agg(t::text, ' ' ORDER BY id) FROM (SELECT id, k, v FROM slow) t";
+on_pub(sprintf($tables, 'slow'));
+write_rows('slow');
+on_pub("SELECT migrate_ext.partition_by_range('slow', 'k', 10, 0, 30, 0)");
+my $before = on_pub($slow_rows);
+my $early  = slot_with_snapshot('early');
+write_rows('slow');
+on_pub("CALL migrate_ext.run('slow')");
+my ($exit, $out, $err) = $pub->psql('postgres', "\\set VERBOSITY verbose\nCALL migrate_ext.finalize('slow', '2 s')");
+like($err, qr/MX002.*older snapshots/s, 'finalize waits for who reads with the snapshot of a new slot');
+is(rows_read($early), $before, 'who sees what was there');
+on_pub("CALL migrate_ext.finalize('slow', '60 s')");
+$before = on_pub($slow_rows);
+my $late = slot_with_snapshot('late');
+write_rows('slow');
+on_pub("CALL migrate_ext.undo('slow', '60 s')");
+is(rows_read($late), $before, 'undo waits for no younger one, which sees all rows as well');
+is(on_pub("SELECT count(*) FROM pg_replication_slots WHERE slot_name IN ('early', 'late') AND catalog_xmin IS NOT NULL AND NOT active"), 2,
+	'nor for a slot that nobody uses');
+on_pub("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHERE NOT active; CALL migrate_ext.cancel('slow')");
+
+# ---------------------------------------------------------------------------------------------
 # The subscriber's tables: with the key that the publisher has, and with a wider one
 
 # The apply worker forgets what it knows of tables when it begins anew.

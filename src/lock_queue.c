@@ -1,0 +1,155 @@
+/*-------------------------------------------------------------------------
+ *
+ * lock_queue.c
+ *	  An attempt at a lock ends early where too many wait behind it; see
+ *	  lock_queue.h.
+ *
+ * Who waits for a lock sleeps in the depth of PostgreSQL's lock manager, so only
+ * a timer can look around meanwhile.  Its handler may take no lock: it reads the
+ * length of queues, one integer each, and where the sum gets too large has
+ * lock_timeout pass at once.  From there on all is as if it had.
+ *
+ * Which queues: that of the lock waited for, by MyProc->waitLock, and those of
+ * the locks that were taken before.  Entries of the lock table stay where they
+ * are as long as somebody holds the lock, and we do until the transaction, or
+ * the subtransaction that an attempt is in a session, has ended.  Should the
+ * timer come between that and lock_queue_leave(), it finds us waiting for no
+ * lock, and does nothing.
+ *
+ * Counted are those ahead of us in the queue as well: it can't be told in a
+ * handler who is.  That is on the safe side, and nobody should join a long queue.
+ *
+ *-------------------------------------------------------------------------
+ */
+#include "postgres.h"
+
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "storage/proc.h"
+#include "utils/timeout.h"
+#include "utils/timestamp.h"
+
+#include "lock_queue.h"
+
+/* Between two looks. */
+#define TICK_MS 10
+
+/* More relations than this are locked one after the other by no attempt that counts. */
+#define MAX_HELD 64
+
+static TimeoutId timer = MAX_TIMEOUTS; /* until it is registered */
+
+/* Of the attempt under way; written with the timer off, or by its handler. */
+static LOCK *held[MAX_HELD];
+static volatile int nheld = 0;
+static int budget = 0;
+static volatile int waited = 0;
+
+static void
+look_behind(void)
+{
+	LOCK *awaited = MyProc->waitLock;
+	int waiting;
+	int i;
+
+	/* for a moment a process is about to wait, and its timeouts are not set */
+	if (awaited == NULL || !get_timeout_active(LOCK_TIMEOUT))
+		return;
+	waiting = awaited->waitProcs.size - 1;
+	for (i = 0; i < nheld; i++)
+		waiting += held[i]->waitProcs.size;
+	waited += Max(waiting, 0) * TICK_MS;
+	if (waited >= budget)
+		enable_timeout_after(LOCK_TIMEOUT, 0);
+}
+
+static void
+start_timer(void)
+{
+	if (budget > 0)
+		enable_timeout_every(timer, TimestampTzPlusMilliseconds(GetCurrentTimestamp(), TICK_MS),
+							 TICK_MS);
+}
+
+/* See lock_queue.h. */
+void
+lock_queue_enter(int budget_ms)
+{
+	if (timer == MAX_TIMEOUTS)
+		timer = RegisterTimeout(USER_TIMEOUT, look_behind);
+	disable_timeout(timer, false);
+	nheld = 0;
+	waited = 0;
+	budget = budget_ms;
+	start_timer();
+}
+
+/* See lock_queue.h. */
+void
+lock_queue_leave(void)
+{
+	if (budget > 0)
+		disable_timeout(timer, false);
+	budget = 0;
+	nheld = 0;
+}
+
+/* The lock table's entry for a relation that this process has locked; NULL for one locked by the fast path. */
+static LOCK *
+entry_of(Oid relid)
+{
+	LOCK *found = NULL;
+	LOCKTAG tag;
+	int partition;
+	PROCLOCK *proclock;
+	SHM_QUEUE *queue;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	partition = LockHashPartition(LockTagHashCode(&tag));
+	queue = &MyProc->myProcLocks[partition];
+	LWLockAcquire(LockHashPartitionLockByIndex(partition), LW_SHARED);
+	proclock = (PROCLOCK *) SHMQueueNext(queue, queue, offsetof(PROCLOCK, procLink));
+	while (proclock != NULL && found == NULL)
+	{
+		LOCK *lock = proclock->tag.myLock;
+
+		if (memcmp(&lock->tag, &tag, sizeof(LOCKTAG)) == 0)
+			found = lock;
+		proclock =
+			(PROCLOCK *) SHMQueueNext(queue, &proclock->procLink, offsetof(PROCLOCK, procLink));
+	}
+	LWLockRelease(LockHashPartitionLockByIndex(partition));
+	return found;
+}
+
+/* See lock_queue.h. */
+void
+lock_queue_lock(Oid relid, LOCKMODE mode)
+{
+	LOCK *entry;
+	int i;
+
+	LockRelationOid(relid, mode);
+	if (budget == 0 || nheld == MAX_HELD)
+		return;
+	entry = entry_of(relid);
+	for (i = 0; i < nheld && entry != NULL; i++)
+	{
+		if (held[i] == entry)
+			entry = NULL;
+	}
+	if (entry == NULL)
+		return;
+	/* complete before it counts: the timer may come between the two lines */
+	held[nheld] = entry;
+	pg_compiler_barrier();
+	nheld++;
+}
+
+/* See lock_queue.h. */
+int
+lock_queue_waited_ms(void)
+{
+	return waited;
+}
