@@ -42,7 +42,6 @@ my %HOSTILE = (
 	client_min_messages                 => [ 'error',                 'notice' ],
 	synchronous_commit                  => [ 'off',                   'on' ],
 	plan_cache_mode                     => [ 'force_custom_plan',     'auto' ],
-	force_parallel_mode                 => [ 'on',                    'off' ],
 	jit_above_cost                      => [ 0,                       100000 ],
 	work_mem                            => [ "'64kB'",                "'4MB'" ],
 	from_collapse_limit                 => [ 1,                       8 ],
@@ -179,10 +178,163 @@ sub passing_errors
 }
 
 # ---------------------------------------------------------------------------------------------
+# What the application sees
+
+# Both sides refuse what the other takes: partitions, n, v and the unique key of the target; m and u of the source.
+sub make_pair
+{
+	my ($table, $state) = @_;
+	sql(<<~SQL);
+		CREATE FUNCTION ${table}_there(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN IF v = 'raise' THEN RAISE EXCEPTION 'no'; END IF; RETURN v; END \$\$;
+		CREATE FUNCTION ${table}_back(v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS \$\$ BEGIN IF v = 'raise' THEN RAISE EXCEPTION 'no'; END IF; RETURN v; END \$\$;
+		CREATE TABLE $table (id int PRIMARY KEY, k int NOT NULL, n bigint, v text, m int, u int UNIQUE, w int);
+		INSERT INTO $table SELECT g, 1 + g % 2, g, 'fine', g, g, g FROM generate_series(1, 20) AS g;
+		CREATE TABLE ${table}_new (id int NOT NULL, k int NOT NULL, n int, v text NOT NULL CHECK (v <> 'bad'), m bigint, u int, w int, UNIQUE (w, k)) PARTITION BY LIST (k);
+		CREATE TABLE ${table}_1 PARTITION OF ${table}_new FOR VALUES IN (1);
+		CREATE TABLE ${table}_2 PARTITION OF ${table}_new FOR VALUES IN (2);
+		SELECT migrate_ext.create_migration('$table', '${table}_new', options => '{"columns": {"n": "s.n::int", "v": "public.${table}_there(s.v)", "m": "s.m::bigint"},
+			"reverse_columns": {"n": "s.n::bigint", "v": "public.${table}_back(s.v)", "m": "s.m::int"}}');
+		SELECT migrate_ext.install_sync('$table');
+		CALL migrate_ext.wait_for('$table', 'logging');
+		SQL
+	sql("SELECT migrate_ext.start('$table'); CALL migrate_ext.wait_for('$table', 'live');") if $state ne 'logging';
+	sql("CALL migrate_ext.finalize('$table', '60 s')") if $state eq 'swapped';
+	return;
+}
+
+# A change, and what the application says of it in states logging, live and swapped: an SQLSTATE, or nothing.
+# "kept": a row of it is then in the log or in failed_rows. "before" and "after" are done by others.
+my @SEEN = (
+	{ name => 'nothing special', write => 'UPDATE T SET v = v WHERE id = 1' },
+	{ name => 'no partition', write => 'UPDATE T SET k = 9 WHERE id = 2', live => 'kept', swapped => '23514' },
+	{ name => 'a value that does not fit', write => 'UPDATE T SET n = 3000000000 WHERE id = 3', live => 'kept', swapped => '22003' },
+	{ name => 'a CHECK', write => "UPDATE T SET v = 'bad' WHERE id = 4", live => 'kept', swapped => '23514' },
+	{ name => 'NOT NULL', write => 'UPDATE T SET v = NULL WHERE id = 5', live => 'kept', swapped => '23502' },
+	{ name => 'a unique key', write => 'UPDATE T SET w = 8 WHERE id = 6', live => 'kept', swapped => '23505' },
+	{ name => 'an expression that fails', write => "UPDATE T SET v = 'raise' WHERE id = 7", live => 'kept', swapped => 'kept' },
+	{ name => 'a value too large for the original', write => 'UPDATE T SET m = m + 3000000000 WHERE id = 8', logging => '22003', live => '22003', swapped => 'kept' },
+	{ name => 'a unique key of the original', write => 'UPDATE T SET u = 10 WHERE id = 9', logging => '23505', live => '23505', swapped => 'kept' },
+	{ name => 'a function that is gone', before => 'DROP FUNCTION T_there, T_back', write => "UPDATE T SET v = 'x' WHERE id = 10",
+		after => 'CREATE FUNCTION T_there(v text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT v $$; CREATE FUNCTION T_back(v text) RETURNS text IMMUTABLE LANGUAGE sql AS $$ SELECT v $$',
+		live => 'kept', swapped => 'kept' },
+	{ name => 'a definition that is none', before => q{UPDATE migrate_ext.migration SET options = jsonb_set(jsonb_set(options, '{columns,v}', '"nonsense("'), '{reverse_columns,v}', '"nonsense("') WHERE name = 'T'},
+		write => "UPDATE T SET v = 'y' WHERE id = 11", live => 'kept', swapped => 'kept',
+		after => q{UPDATE migrate_ext.migration SET options = jsonb_set(jsonb_set(options, '{columns,v}', '"public.T_there(s.v)"'), '{reverse_columns,v}', '"public.T_back(s.v)"') WHERE name = 'T'} },
+	{ name => 'a table that is locked', lock => 1, write => "SET lock_timeout = 200; UPDATE T SET v = 'locked' WHERE id = 13", live => '55P03', swapped => '55P03' },
+	{ name => 'a record that is gone', write => "BEGIN; DELETE FROM migrate_ext.migration WHERE name = 'T'; UPDATE T SET v = 'a' WHERE id = 14; ROLLBACK;", warns => 1 },
+	{ name => 'a log that is gone', write => "BEGIN; ALTER EXTENSION migrate_ext DROP TABLE LOG; DROP TABLE LOG CASCADE; UPDATE T SET v = 'a' WHERE id = 15; ROLLBACK;" },
+	{ name => 'a table that is gone', write => "BEGIN; DROP TABLE BACK CASCADE; UPDATE T SET v = 'a' WHERE id = 16; ROLLBACK;" },
+	{ name => 'an extension that is gone', write => "BEGIN; DROP EXTENSION migrate_ext CASCADE; UPDATE T SET v = 'a' WHERE id = 17; INSERT INTO T (id, k, v) VALUES (100, 1, 'n'); TRUNCATE T; ROLLBACK;" },
+);
+
+sub seen_in
+{
+	my ($state) = @_;
+	my $table = "seen_$state";
+	make_pair($table, $state);
+	my %name = (T => $table, BACK => $state eq 'swapped' ? "${table}_orig" : "${table}_new", LOG => sql("SELECT log FROM migrate_ext.migration WHERE name = '$table'"));
+	sql("SELECT migrate_ext.pause('$table')");    # so that what is kept stays where it is
+	my $fill_in = sub { return $_[0] =~ s/\b(T|BACK|LOG)(?=\b|_there|_back)/$name{$1}/gr };
+	for my $seen (@SEEN)
+	{
+		my $expected = $seen->{$state} // '';
+		my $known = "SELECT log_entries + failed FROM migrate_ext.progress WHERE migration = '$table'";
+		my $before = sql($known);
+		my $holder;
+		sql($fill_in->($seen->{before})) if $seen->{before};
+		if ($seen->{lock})
+		{
+			$holder = $node->background_psql('postgres');
+			$holder->query_safe($fill_in->('BEGIN; LOCK TABLE BACK IN ACCESS EXCLUSIVE MODE'));
+		}
+		my $err = errors($fill_in->($seen->{write}));
+		my ($got) = $err =~ /ERROR:  (\w{5}):/;
+		is($got // '', $expected eq 'kept' ? '' : $expected, "$state: $seen->{name}") || diag($err);
+		cmp_ok(sql($known), '>', $before, "$state: $seen->{name}: the row is known") if $expected eq 'kept';
+		like($err, qr/WARNING:  \w+: migrate_ext does not carry over changes/, "$state: $seen->{name}: a warning") if $seen->{warns};
+		if ($holder)
+		{
+			$holder->query_safe('COMMIT');
+			$holder->quit;
+		}
+		sql($fill_in->($seen->{after})) if $seen->{after};
+	}
+	# and when all is mended, both tables are equal
+	sql("UPDATE $table SET n = id, v = 'fine', m = id, u = id, w = id, k = 1 + id % 2");
+	return if $state eq 'logging';
+	sql("SELECT migrate_ext.resume('$table')");
+	sql("SELECT migrate_ext.retry_failed('$table')");
+	ok(poll_query($node, "SELECT log_entries + failed FROM migrate_ext.progress WHERE migration = '$table'", '0'), "$state: all is mended");
+	my $order = 'SELECT id, k, n, v, m, u, w FROM';
+	is(sql("SELECT count(*) FROM ($order $table EXCEPT ALL $order $name{BACK}) AS missing"), '0', "$state: both tables are equal");
+	return;
+}
+
+# The package is removed from the machine, not the extension from the database: one statement takes the triggers away.
+sub without_library
+{
+	sql('CREATE DATABASE orphan');
+	sql("CREATE EXTENSION migrate_ext; CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL); SELECT migrate_ext.partition_by_hash('t', 'k', 2); SELECT migrate_ext.install_sync('t'); CALL migrate_ext.wait_for('t', 'logging');", 'orphan');
+	sql("SELECT migrate_ext.pause('t'); SET allow_system_table_mods = on; UPDATE pg_proc SET probin = '\$libdir/removed' WHERE pronamespace = 'migrate_ext'::regnamespace AND probin IS NOT NULL;", 'orphan');
+	like(errors('INSERT INTO t VALUES (1, 1)', 'orphan'), qr/58P01: could not access file "\$libdir\/removed"/, 'library removed: writes fail, and say so');
+	is(errors("\\set QUIET\nSET client_min_messages = error; DROP EXTENSION migrate_ext CASCADE; INSERT INTO t VALUES (1, 1);", 'orphan'), '', 'library removed: one statement mends it');
+	is(sql('SELECT count(*) FROM t', 'orphan'), '1', 'library removed: and the write is there');
+	return;
+}
+
+# The target's tablespace on a file system with two megabytes of room, which the server alone sees.
+sub full_disk
+{
+	my $dir = PostgreSQL::Test::Utils::tempdir('small');
+	my @unshare = qw(unshare --user --mount --map-current-user --keep-caps sh -c);
+	my $mount = "mount -t tmpfs -o size=32m,mode=0700 tmpfs $dir && mkdir $dir/space && head -c 30m /dev/zero > $dir/ballast";
+  SKIP:
+	{
+		skip 'no file system can be mounted here', 9 if system(@unshare, "{ $mount; } 2>/dev/null") != 0;
+		$node->stop;
+		system(@unshare, "$mount && exec pg_ctl -w -D " . $node->data_dir . ' -l ' . $node->logfile . ' start >/dev/null') == 0 or die 'no server';
+		$node->_update_pid(1);
+		sql("CREATE TABLESPACE small LOCATION '$dir/space'");
+		sql(<<~'SQL');
+			CREATE TABLE big (id int PRIMARY KEY, k int NOT NULL, v text);
+			INSERT INTO big SELECT g, 1, repeat('x', 1000) FROM generate_series(1, 200) AS g;
+			CREATE TABLE big_new (id int NOT NULL, k int NOT NULL, v text) PARTITION BY LIST (k);
+			CREATE TABLE big_1 PARTITION OF big_new FOR VALUES IN (1) TABLESPACE small;
+			SELECT migrate_ext.create_migration('big', 'big_new');
+			SELECT migrate_ext.install_sync('big');
+			CALL migrate_ext.wait_for('big', 'logging');
+			SQL
+		my $fill = "INSERT INTO big SELECT g, 1, repeat('x', 1000) FROM generate_series(1001, 5000) AS g";
+		is(errors("BEGIN; $fill; ROLLBACK;"), '', 'full disk, logging: the application writes');
+		sql("SELECT migrate_ext.start('big'); CALL migrate_ext.wait_for('big', 'live');");
+		like(errors($fill), qr/ERROR:  53100: could not extend file/, 'full disk, live: the write fails, as on a full disk of its own');
+		is(errors("UPDATE big SET v = 'short' WHERE id < 10"), '', 'full disk, live: where there is room, it does not');
+		is(rows_that_differ($node, 'big', 'big_new'), '0', 'full disk, live: both tables are equal');
+		sql("CALL migrate_ext.cancel('big')");
+		is(errors($fill), '', 'full disk: one call ends it');
+
+		# while it is copied
+		sql("DROP TABLE big_new; CREATE TABLE big_2 (id int NOT NULL, k int NOT NULL, v text) PARTITION BY LIST (k); CREATE TABLE big_2_1 PARTITION OF big_2 FOR VALUES IN (1) TABLESPACE small;");
+		sql("SELECT migrate_ext.create_migration('big', 'big_2', 'again'); SELECT migrate_ext.start('again');");
+		ok(poll_query($node, "SELECT last_error ~ 'could not extend file' AND state = 'copying' FROM migrate_ext.migrations WHERE migration = 'again'"), 'full disk, copying: it waits, and says why');
+		is(sql("SELECT failed, paused FROM migrate_ext.progress JOIN migrate_ext.migrations USING (migration) WHERE migration = 'again'"), '0|f', 'full disk, copying: no row is to blame');
+		is(errors("INSERT INTO big VALUES (9999, 1, repeat('x', 1000)); DELETE FROM big WHERE id = 1001"), '', 'full disk, copying: the application writes');
+		sql("COPY (SELECT) TO PROGRAM 'rm $dir/ballast'");
+		wait_live($node, 'again');
+		is(rows_that_differ($node, 'big', 'big_2'), '0', 'full disk, copying: with room again it goes on');
+		$node->stop('immediate');
+	}
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
 
 $node = new_node('main');
 settings();
 passing_errors(0, 0, 'by_leader', 'copied by the leader');
 passing_errors(1, 0, 'by_helper', 'copied by a helper');
 passing_errors(1, 1, 'drained', 'drained');
+seen_in($_) for qw(logging live swapped);
+without_library();
+full_disk();
 done_testing();
