@@ -70,6 +70,7 @@ static const int other_caches[] = {
 };
 
 static uint64 messages = 0;
+static uint64 missed = 0;
 
 static void
 count_relation_message(Datum arg, Oid relid)
@@ -247,12 +248,21 @@ catalog_look_begin(CatalogLook *look, const Migration *m, Direction direction, u
 	begin_counting();
 	look->m = m;
 	look->good = good;
-	look->locked = lock_both(m);
-	look->mark = look->locked ? current_mark(m, direction) : 0;
-	if (!look->locked || look->mark != *good)
-		return true;
-	unlock_both(m);
-	return false;
+	look->missed = missed;
+	look->mark = 0;
+	if (lock_both(m))
+	{
+		look->mark = current_mark(m, direction);
+		unlock_both(m);
+	}
+	return look->mark == 0 || look->mark != *good;
+}
+
+/* A part of the answer is missing: somebody held a lock on a table. */
+void
+catalog_look_missed(void)
+{
+	missed++;
 }
 
 /* Under the swap's locks partitions aren't looked at: that is less than a good answer else tells. */
@@ -268,9 +278,6 @@ holds_swap_locks(const Migration *m)
 void
 catalog_look_end(CatalogLook *look, bool is_good)
 {
-	if (!look->locked)
-		return;
-	if (is_good && !holds_swap_locks(look->m))
+	if (is_good && look->mark != 0 && look->missed == missed && !holds_swap_locks(look->m))
 		*look->good = look->mark;
-	unlock_both(look->m);
 }

@@ -23,20 +23,21 @@
  *		catalog_look_end(&look, <it is good>);
  *
  * The caller's transaction must be READ COMMITTED, so that each statement of it
- * sees what has been committed by then.  In between, both tables are locked in
- * ACCESS SHARE mode where that can be had at once; an answer without the locks,
- * and one that an error breaks off, isn't remembered.
+ * sees what has been committed by then.  No lock is kept, and none waited for.  An
+ * answer that an error breaks off isn't remembered, nor is one of which a part was
+ * left out, as catalog_look_missed() tells.
  */
 typedef struct CatalogLook
 {
 	const Migration *m;
-	bool locked;
-	uint64 mark;  /* of the catalogs as they were at the beginning */
-	uint64 *good; /* the mark they had when the answer was good; 0: never */
+	uint64 mark;   /* of the catalogs as they were at the beginning; 0: not known */
+	uint64 missed; /* how often a part had been left out by then */
+	uint64 *good;  /* the mark they had when the answer was good; 0: never */
 } CatalogLook;
 
 extern bool catalog_look_begin(CatalogLook *look, const Migration *m, Direction direction,
 							   uint64 *good);
+extern void catalog_look_missed(void);
 extern void catalog_look_end(CatalogLook *look, bool is_good);
 
 #endif

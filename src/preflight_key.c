@@ -25,6 +25,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "catalog_look.h"
 #include "catalog_spi.h"
 #include "columns.h"
 #include "derive.h"
@@ -76,7 +77,10 @@ bool
 preflight_begin_looking(Migration *m, UserSwitch *user)
 {
 	if (!ConditionalLockRelationOid(m->source, AccessShareLock))
+	{
+		catalog_look_missed();
 		return false;
+	}
 	if (ConditionalLockRelationOid(m->target, AccessShareLock))
 	{
 		if (get_rel_name(m->source) != NULL && get_rel_name(m->target) != NULL)
@@ -87,6 +91,7 @@ preflight_begin_looking(Migration *m, UserSwitch *user)
 		UnlockRelationOid(m->target, AccessShareLock);
 	}
 	UnlockRelationOid(m->source, AccessShareLock);
+	catalog_look_missed();
 	return false;
 }
 
