@@ -511,9 +511,13 @@ record(Migration *m, VerifyPass *pass, VerifyCounts *counts, bool complete)
 	bool holds = clean && complete && !m->needs_mending && basis_of(m) == pass->basis;
 	int64 read;
 
-	/* nothing is new */
-	if (clean && complete && m->verified_at != 0 && verify_ranges_count(m->id, &read) > 0 &&
-		read == 0)
+	/*
+	 * Nothing is new: nothing was read again in the background, or, by the leader before
+	 * a swap, what was found clean is so still.
+	 */
+	if (clean && complete && m->verified_at != 0 &&
+		((verify_ranges_count(m->id, &read) > 0 && read == 0) ||
+		 (!pass->background && m->goal != m->state && leader_pid(m->id) == MyProcPid)))
 		return;
 	counts->failed = failed_row_count(m->id);
 	verification_add(m->id, counts, complete, holds ? &mark : NULL);
