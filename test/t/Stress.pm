@@ -281,7 +281,7 @@ sub strike_if_due
 	$strike->{done} = 1;
 	$figure{strikes}{ $strike->{name} }++;
 	my $act = { ended => \&end_backend, cancelled => \&cancel_backend, killed => \&kill_backend }->{$how};
-	$act->(split /\|/, $_) for @victims;
+	$act->(split /\|/, $_, -1) for @victims;
 	return;
 }
 
