@@ -483,7 +483,7 @@ sub watch
 				-- without what a statement makes by the way
 				INSERT INTO seen (tag, object) SELECT tg_tag, object_identity FROM pg_event_trigger_ddl_commands() WHERE command_tag = tg_tag;
 			ELSE
-				INSERT INTO seen (tag, object) SELECT tg_tag, object_identity FROM pg_event_trigger_dropped_objects() WHERE original;
+				INSERT INTO seen (tag, object) SELECT tg_tag, object_identity FROM pg_event_trigger_dropped_objects() WHERE original AND NOT is_temporary;
 			END IF;
 		END
 		$$;

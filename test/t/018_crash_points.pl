@@ -40,6 +40,7 @@ my @POINTS = (
 	[qw(swap_before_locks finalize undo)],
 	[qw(swap_gate_shut finalize_prepared)],
 	[qw(verify_before_commit finalize undo)],
+	[qw(verify_after_snapshot finalize undo)],
 	[qw(fk_validated foreign_key)],
 	[qw(fk_before_commit foreign_key)],
 	[qw(fk_in_before_commit foreign_key)],

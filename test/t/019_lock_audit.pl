@@ -28,13 +28,13 @@ my %ALLOWED = (
 	'target ShareRowExclusiveLock'    => "live-live $SWAPS",
 	'partition AccessExclusiveLock'   => 'copying-logging indexing-indexing indexing-catching_up swapped-completed live-cancelled partition_by_hash',
 	'partition ShareLock'             => 'copying-logging indexing-indexing',
-	'partition ShareRowExclusiveLock' => "live-live $SWAPS",
+	'partition ShareRowExclusiveLock' => 'live-live',
 	# foreign keys: made, exchanged, dropped with the original
 	'places ShareRowExclusiveLock' => "live-live $SWAPS",
 	'places AccessExclusiveLock'   => 'swapped-completed',
-	# and those of others, also dropped with the target
+	# and those of others
 	'child ShareRowExclusiveLock' => "live-live $SWAPS",
-	'child AccessExclusiveLock'   => 'swapped-completed live-cancelled',
+	'child AccessExclusiveLock'   => 'swapped-completed',
 	# stored queries
 	'seen AccessExclusiveLock'    => $SWAPS,
 	'ruled ShareRowExclusiveLock' => $SWAPS,
