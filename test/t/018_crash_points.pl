@@ -41,9 +41,9 @@ my @POINTS = (
 	[qw(swap_gate_shut finalize_prepared)],
 	[qw(verify_before_commit finalize undo)],
 	[qw(verify_after_snapshot finalize undo)],
+	[qw(fk_in_before_commit foreign_key)],
 	[qw(fk_validated foreign_key)],
 	[qw(fk_before_commit foreign_key)],
-	[qw(fk_in_before_commit foreign_key)],
 	[qw(mend_before_commit mend)],
 	[qw(step_swapped swapped undo complete)],
 	[qw(golive_before_commit start)],
@@ -95,7 +95,7 @@ my %LIFE = (
 	write       => { %TABLE, bring => 'live',    alone => 'live', call => 'UPDATE %1$s SET v = v WHERE id = 1' },
 	swapped     => { %TABLE, bring => 'swapped', alone => 'swapped' },
 	foreign_key => {
-		%TABLE, bring => 'live', alone => 'live',
+		make => q{ALTER TABLE %1$s ADD UNIQUE (id, k); SELECT migrate_ext.partition_by_hash('%1$s', 'k', 3)}, bring => 'live', alone => 'live',
 		go => q{CREATE TABLE %1$s_to (id int PRIMARY KEY); INSERT INTO %1$s_to SELECT generate_series(0, 15);
 			ALTER TABLE %1$s ADD CONSTRAINT to_other FOREIGN KEY (k) REFERENCES %1$s_to;
 			CREATE TABLE %1$s_child (id int, k int, FOREIGN KEY (id, k) REFERENCES %1$s (id, k))}
