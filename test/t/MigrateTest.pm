@@ -127,7 +127,10 @@ sub begin_call
 {
 	my ($server, $call, %opt) = @_;
 	my $session = $server->background_psql('postgres', on_error_stop => 0, %opt);
-	$session->query_until(qr/begun/, "\\echo begun\n$call;\n\\echo ended\n");
+	$session->query_until(qr/begun/, "\\echo begun\n");
+	# what comes from here on is left for end_call, however soon
+	$session->{stdin} .= "$call;\n\\echo ended\n";
+	$session->{run}->pump_nb while length $session->{stdin};
 	return $session;
 }
 
