@@ -20,10 +20,13 @@
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/syscache.h"
+#include "utils/timestamp.h"
 
 #include "carry.h"
 #include "carry_fk.h"
 #include "catalog_spi.h"
+#include "debug_point.h"
+#include "relinfo.h"
 #include "sqlgen.h"
 
 List *
@@ -117,18 +120,19 @@ mark_unvalidated(Relation constraints, Oid key, Oid referenced)
 	systable_endscan(scan);
 }
 
-static Oid
-referenced_by(Oid key)
+bool
+fk_ends(Oid key, Oid *child, Oid *referenced)
 {
 	HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(key));
-	Oid referenced = InvalidOid;
+	Form_pg_constraint form;
 
-	if (HeapTupleIsValid(tuple))
-	{
-		referenced = ((Form_pg_constraint) GETSTRUCT(tuple))->confrelid;
-		ReleaseSysCache(tuple);
-	}
-	return referenced;
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	form = (Form_pg_constraint) GETSTRUCT(tuple);
+	*child = form->conrelid;
+	*referenced = form->confrelid;
+	ReleaseSysCache(tuple);
+	return true;
 }
 
 void
@@ -136,6 +140,8 @@ fk_add(Oid role, Oid relation, const char *name, const char *statement)
 {
 	AlterTableStmt *stmt = parse_add(statement);
 	Relation constraints;
+	Oid child;
+	Oid referenced;
 	Oid oid;
 
 	key_of(stmt)->skip_validation = true;
@@ -144,22 +150,77 @@ fk_add(Oid role, Oid relation, const char *name, const char *statement)
 
 	oid = get_relation_constraint_oid(relation, name, false);
 	constraints = table_open(ConstraintRelationId, RowExclusiveLock);
-	mark_unvalidated(constraints, oid, referenced_by(oid));
+	if (fk_ends(oid, &child, &referenced))
+		mark_unvalidated(constraints, oid, referenced);
 	table_close(constraints, RowExclusiveLock);
 	CommandCounterIncrement();
 }
 
 void
-fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back, const char *name)
+fk_disable(FkKind *kind, Oid front, Oid back, const char *name)
 {
 	ListCell *lc;
 
-	foreach (lc, fk_steps(plan, function, front, back, false))
+	foreach (lc, fk_steps(&kind->steps_plan, kind->steps, front, back, false))
 	{
 		FkStep *step = lfirst(lc);
 
-		if (strcmp(step->kind, "disable") == 0 && (name == NULL || strcmp(step->name, name) == 0))
+		if (strcmp(step->kind, "disable") == 0 && strcmp(step->name, name) == 0)
 			(void) sql_run("%s", step->statement);
+	}
+	CommandCounterIncrement();
+}
+
+/* One takes less time than finding 1,000 of them. */
+static void
+validate(List *steps)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CARRY_PIECE_MS);
+	ListCell *lc;
+
+	foreach (lc, steps)
+	{
+		FkStep *step = lfirst(lc);
+
+		carry_run(relinfo_owner(step->relation), step->statement);
+		ME_DEBUG_POINT("fk_validated");
+		if (GetCurrentTimestamp() >= end)
+			break;
+	}
+}
+
+bool
+fk_prepare(FkKind *kind, Migration *m, Direction direction, bool look_only)
+{
+	Oid front = front_of(m, direction);
+	Oid back = back_of(m, direction);
+	List *steps = fk_steps(&kind->steps_plan, kind->steps, front, back, false);
+	FkStep *step;
+
+	if (steps == NIL || look_only)
+		return steps == NIL;
+	step = linitial(steps);
+	if (fk_is_add(step))
+		kind->make(m, front, back, step);
+	else if (strcmp(step->kind, "disable") == 0)
+		fk_disable(kind, front, back, step->name);
+	else if (strcmp(step->kind, "validate") == 0)
+		validate(steps);
+	else
+		carry_run(relinfo_owner(step->relation), step->statement);
+	return false;
+}
+
+void
+fk_flip(FkKind *kind, Oid front, Oid back)
+{
+	ListCell *lc;
+
+	foreach (lc, carry_changes(&kind->flip_plan, kind->flip, front, back, false))
+	{
+		CarryChange *change = lfirst(lc);
+
+		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
 	}
 	CommandCounterIncrement();
 }

@@ -26,6 +26,23 @@ typedef struct FkStep
 	char *statement; /* add, of an incoming key: the key alone */
 } FkStep;
 
+/* What the two carriers differ in; one static variable of each. */
+typedef struct FkKind
+{
+	const char *steps; /* SQL functions: what is left to do, */
+	const char *flip;  /* and what the swap changes */
+	void (*make)(Migration *m, Oid front, Oid back, const FkStep *step); /* a step "add" */
+
+	SPIPlanPtr steps_plan;
+	SPIPlanPtr flip_plan;
+} FkKind;
+
+/* Carrier.prepare: the first step, or as many "validate" as a piece of work has room for. */
+extern bool fk_prepare(FkKind *kind, Migration *m, Direction direction, bool look_only);
+
+/* In the swap: let the keys of the one table sleep, and wake those of the other. */
+extern void fk_flip(FkKind *kind, Oid front, Oid back);
+
 /*
  * What one of those two functions returns, List of FkStep *.  plan: see CatalogCall;
  * one for each function.  ahead: see there.
@@ -44,9 +61,11 @@ extern char *fk_renamed(const char *statement, Oid referenced);
  */
 extern void fk_add(Oid role, Oid relation, const char *name, const char *statement);
 
-/* Let all triggers of steps "disable" sleep; of the key of this name, if it is not NULL. */
-extern void fk_disable(SPIPlanPtr *plan, const char *function, Oid front, Oid back,
-					   const char *name);
+/* Let the triggers sleep that steps "disable" of the key of this name tell. */
+extern void fk_disable(FkKind *kind, Oid front, Oid back, const char *name);
+
+/* Which tables a key binds; false if it is gone. */
+extern bool fk_ends(Oid key, Oid *child, Oid *referenced);
 
 /* For plan(): what comes with adding it, and after that. */
 #define FK_NOTE_ADD "the rows are not looked at: where they are the key is marked NOT VALID"

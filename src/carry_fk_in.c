@@ -29,21 +29,16 @@
  */
 #include "postgres.h"
 
-#include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
-#include "catalog/pg_class.h"
 #include "catalog/pg_constraint.h"
 #include "commands/comment.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
-#include "utils/syscache.h"
 
 #include "carry_fk.h"
 #include "carry_fk_in.h"
 #include "catalog.h"
-#include "catalog_spi.h"
 #include "debug_point.h"
 #include "lock_queue.h"
 #include "relinfo.h"
@@ -51,10 +46,9 @@
 #include "sqlgen.h"
 #include "swap_request.h"
 
-/* All questions for steps are one statement. */
-static SPIPlanPtr steps_plan = NULL;
+static void make_key(Migration *m, Oid front, Oid back, const FkStep *step);
 
-#define STEPS &steps_plan, "fk_in_steps"
+static FkKind incoming = {.steps = "fk_in_steps", .flip = "fk_in_flip", .make = make_key};
 
 /* ------------------------------------------------------------------------
  * Making
@@ -93,7 +87,7 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 	lock_queue_watch(true);
 	fk_add(BOOTSTRAP_SUPERUSERID, step->relation, name, add_statement(step, name));
 	lock_queue_watch(false);
-	fk_disable(STEPS, front, back, NULL);
+	fk_disable(&incoming, front, back, name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"incoming foreign key\", \"name\": %s}", json_quote(name)),
 			  "foreign key %s of %s made once more, for %s: %s", quote_identifier(step->name),
@@ -104,21 +98,7 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = front_of(m, direction);
-	Oid back = back_of(m, direction);
-	List *steps = fk_steps(STEPS, front, back, false);
-	FkStep *step;
-
-	if (steps == NIL || look_only)
-		return steps == NIL;
-	step = linitial(steps);
-	if (fk_is_add(step))
-		make_key(m, front, back, step);
-	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(STEPS, front, back, NULL);
-	else
-		carry_run(relinfo_owner(step->relation), step->statement);
-	return false;
+	return fk_prepare(&incoming, m, direction, look_only);
 }
 
 /* ------------------------------------------------------------------------
@@ -129,7 +109,6 @@ prepare(Migration *m, Direction direction, bool look_only)
 static List *
 locks(Migration *m, Direction direction, bool ahead)
 {
-	static SPIPlanPtr flip_plan = NULL;
 	static SPIPlanPtr stay_plan = NULL;
 	IncomingFksOption option = swap_request_read(m)->incoming_fks;
 	Oid front = front_of(m, direction);
@@ -139,7 +118,8 @@ locks(Migration *m, Direction direction, bool ahead)
 
 	if (option == INCOMING_FKS_KEEP)
 		return NIL;
-	foreach (lc, carry_changes(ahead ? NULL : &flip_plan, "fk_in_flip", front, back, ahead))
+	foreach (lc,
+			 carry_changes(ahead ? NULL : &incoming.flip_plan, incoming.flip, front, back, ahead))
 	{
 		CarryChange *change = lfirst(lc);
 
@@ -158,34 +138,30 @@ locks(Migration *m, Direction direction, bool ahead)
 static void
 exchange_names(Migration *m, Oid front_key, Oid back_key)
 {
-	HeapTuple tuple = SearchSysCache1(CONSTROID, ObjectIdGetDatum(front_key));
+	char *name = get_constraint_name(front_key);
 	char *comment = GetComment(front_key, ConstraintRelationId, 0);
-	Form_pg_constraint form;
-	char *name;
+	Oid child;
+	Oid referenced;
 
-	if (!HeapTupleIsValid(tuple))
+	if (name == NULL || !fk_ends(front_key, &child, &referenced))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT), errmsg("a foreign key was dropped meanwhile")));
-	form = (Form_pg_constraint) GETSTRUCT(tuple);
-	name = pstrdup(NameStr(form->conname));
-	RenameConstraintById(front_key, name_asleep(m, form->conrelid, name, form->confrelid, NIL));
-	ReleaseSysCache(tuple);
+	RenameConstraintById(front_key, name_asleep(m, child, name, referenced, NIL));
 	CommandCounterIncrement();
 	RenameConstraintById(back_key, name);
 	CreateComments(back_key, ConstraintRelationId, 0, comment);
 	CommandCounterIncrement();
 }
 
-/* Foreign keys that would stay, with the rights of the table's owner. */
+/* These statements, with the rights of a table's owner. */
 static void
-drop_staying(Migration *m, Oid front, Oid back)
+drop_keys(Migration *m, List *statements, Oid owner)
 {
 	ListCell *lc;
 
-	foreach (lc,
-			 carry_texts(NULL, "SELECT statement FROM migrate_ext.fk_in_stay($1, $2)", front, back))
+	foreach (lc, statements)
 	{
-		carry_run(relinfo_owner(front), lfirst(lc));
+		carry_run(owner, lfirst(lc));
 		event_add(m, "foreign_key_dropped", NULL, "%s", (char *) lfirst(lc));
 	}
 }
@@ -197,34 +173,28 @@ collect(Migration *m, Direction direction)
 	return swap_request_read(m);
 }
 
-/* What is to be done is asked for before anything of it is done. */
+/* Names are asked for first: who has woken can't be told from who slept. */
 static void
 move(Migration *m, Direction direction, void *collected)
 {
-	static SPIPlanPtr flip_plan = NULL;
 	static SPIPlanPtr names_plan = NULL;
 	IncomingFksOption option = ((SwapRequest *) collected)->incoming_fks;
 	Oid front = front_of(m, direction);
 	Oid back = back_of(m, direction);
-	List *changes;
 	List *names;
 	ListCell *lc;
 
 	if (option == INCOMING_FKS_KEEP)
 		return;
 	if (option == INCOMING_FKS_DROP)
-		drop_staying(m, front, back);
-	changes = carry_changes(&flip_plan, "fk_in_flip", front, back, false);
+		drop_keys(
+			m,
+			carry_texts(NULL, "SELECT statement FROM migrate_ext.fk_in_stay($1, $2)", front, back),
+			relinfo_owner(front));
 	names = carry_texts(&names_plan,
 						"SELECT front_fk || ' ' || back_fk FROM migrate_ext.fk_in_names($1, $2)",
 						front, back);
-	foreach (lc, changes)
-	{
-		CarryChange *change = lfirst(lc);
-
-		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
-	}
-	CommandCounterIncrement();
+	fk_flip(&incoming, front, back);
 	foreach (lc, names)
 		exchange_names(m, atooid(lfirst(lc)), atooid(strchr(lfirst(lc), ' ') + 1));
 }
@@ -312,13 +282,7 @@ fk_in_settle(Migration *m, Oid left, bool drop, bool refuse)
 			 keys_of(m, left, "k.conrelid || ' ' || " DROP_KEY, "f.asleep AND NOT (" USERS_OWN ")"))
 		run_for_child(lfirst(lc));
 	if (drop)
-	{
-		foreach (lc, keys_of(m, left, DROP_KEY, "NOT f.asleep"))
-		{
-			carry_run(relinfo_owner(left), lfirst(lc));
-			event_add(m, "foreign_key_dropped", NULL, "%s", (char *) lfirst(lc));
-		}
-	}
+		drop_keys(m, keys_of(m, left, DROP_KEY, "NOT f.asleep"), relinfo_owner(left));
 }
 
 /* ------------------------------------------------------------------------
@@ -404,14 +368,17 @@ static void
 plan_exchange(MigrationPlan *plan, Oid key, char *back_name)
 {
 	Migration *m = plan->m;
-	Oid child = atooid(linitial(carry_texts(
-		NULL, "SELECT conrelid::text FROM pg_catalog.pg_constraint WHERE oid = $1 AND $2 > 0", key,
-		m->source)));
 	char *name = get_constraint_name(key);
-	char *table = sql_relation(child);
-	char *lock = plan_lock(ShareRowExclusiveLock, table);
 	char *comment = GetComment(key, ConstraintRelationId, 0);
+	char *table;
+	char *lock;
+	Oid child;
+	Oid referenced;
 
+	if (!fk_ends(key, &child, &referenced))
+		return;
+	table = sql_relation(child);
+	lock = plan_lock(ShareRowExclusiveLock, table);
 	plan_add(plan,
 			 psprintf("ALTER TABLE %s RENAME CONSTRAINT %s TO %s", table, quote_identifier(name),
 					  quote_identifier(name_asleep(m, child, name, m->source, NIL))),

@@ -36,7 +36,6 @@
 
 #include "access/xact.h"
 #include "catalog/pg_constraint.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/timestamp.h"
 
@@ -50,10 +49,9 @@
 #include "settings.h"
 #include "sqlgen.h"
 
-/* All questions for steps are one statement. */
-static SPIPlanPtr steps_plan = NULL;
+static void make_key(Migration *m, Oid front, Oid back, const FkStep *step);
 
-#define STEPS &steps_plan, "fk_out_steps"
+static FkKind outgoing = {.steps = "fk_out_steps", .flip = "fk_out_flip", .make = make_key};
 
 /* ------------------------------------------------------------------------
  * Making
@@ -109,51 +107,17 @@ make_key(Migration *m, Oid front, Oid back, const FkStep *step)
 	fk_add(relinfo_owner(back), back, step->name, statement_of(step, front, back));
 	lock_queue_watch(false);
 	copy_names(front, back);
-	fk_disable(STEPS, front, back, step->name);
+	fk_disable(&outgoing, front, back, step->name);
 	event_add(m, EVENT_CARRIED,
 			  psprintf("{\"kind\": \"foreign key\", \"name\": %s}", json_quote(step->name)),
 			  "foreign key %s made on %s", quote_identifier(step->name), sql_relation(back));
 	ME_DEBUG_POINT("fk_before_commit");
 }
 
-/* As many as a piece of work has room for: one takes less time than finding 1,000 of them. */
-static void
-validate(List *steps)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), CARRY_PIECE_MS);
-	ListCell *lc;
-
-	foreach (lc, steps)
-	{
-		FkStep *step = lfirst(lc);
-
-		carry_run(relinfo_owner(step->relation), step->statement);
-		ME_DEBUG_POINT("fk_validated");
-		if (GetCurrentTimestamp() >= end)
-			break;
-	}
-}
-
 static bool
 prepare(Migration *m, Direction direction, bool look_only)
 {
-	Oid front = front_of(m, direction);
-	Oid back = back_of(m, direction);
-	List *steps = fk_steps(STEPS, front, back, false);
-	FkStep *step;
-
-	if (steps == NIL || look_only)
-		return steps == NIL;
-	step = linitial(steps);
-	if (fk_is_add(step))
-		make_key(m, front, back, step);
-	else if (strcmp(step->kind, "disable") == 0)
-		fk_disable(STEPS, front, back, step->name);
-	else if (strcmp(step->kind, "validate") == 0)
-		validate(steps);
-	else
-		carry_run(relinfo_owner(step->relation), step->statement);
-	return false;
+	return fk_prepare(&outgoing, m, direction, look_only);
 }
 
 /* ------------------------------------------------------------------------
@@ -211,17 +175,7 @@ collect(Migration *m, Direction direction)
 static void
 move(Migration *m, Direction direction, void *collected)
 {
-	static SPIPlanPtr plan = NULL;
-	ListCell *lc;
-
-	foreach (lc, carry_changes(&plan, "fk_out_flip", front_of(m, direction), back_of(m, direction),
-							   false))
-	{
-		CarryChange *change = lfirst(lc);
-
-		(void) sql_run("ALTER TABLE ONLY %s %s", sql_relation(change->relid), change->change);
-	}
-	CommandCounterIncrement();
+	fk_flip(&outgoing, front_of(m, direction), back_of(m, direction));
 }
 
 /* ------------------------------------------------------------------------
