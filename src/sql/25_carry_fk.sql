@@ -123,6 +123,21 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.will_have_unique_key(oid, oid, smallint[]) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.will_have_unique_key(oid, oid, smallint[]) IS 'internal: can a foreign key point at these columns once there are indexes';
 
+-- Is there the like of an operator of a foreign key, which compares what is pointed at with what
+-- points, for another type on one side?  NULL: the operator's own.
+CREATE FUNCTION migrate_ext.fk_comparable(key_operator oid, referenced_type oid, own_type oid)
+RETURNS boolean
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT EXISTS (SELECT FROM pg_catalog.pg_amop x
+                   JOIN pg_catalog.pg_amop y ON y.amopfamily = x.amopfamily AND y.amopstrategy = 3 AND y.amopmethod = 403
+                                            AND y.amoplefttype = COALESCE(referenced_type, x.amoplefttype)
+                                            AND y.amoprighttype = COALESCE(own_type, x.amoprighttype)
+                   WHERE x.amopopr = key_operator AND x.amopstrategy = 3 AND x.amopmethod = 403)
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.fk_comparable(oid, oid, oid) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.fk_comparable(oid, oid, oid) IS 'internal: can a foreign key compare these types';
+
 -- Why a foreign key of the front table can't be had on the back one; no row: it can.
 CREATE FUNCTION migrate_ext.fk_out_problems(fk oid, front oid, back oid)
 RETURNS TABLE (problem text, remedy text)
@@ -155,11 +170,7 @@ AS $$
            'drop it before the swap, and make it again afterwards'
     FROM col
     WHERE col.attnum IS NULL OR col.computed
-       OR col.front_type <> col.back_declared
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_amop x
-                          JOIN pg_catalog.pg_amop y ON y.amopfamily = x.amopfamily AND y.amoplefttype = x.amoplefttype
-                                                   AND y.amoprighttype = col.back_type AND y.amopstrategy = 3 AND y.amopmethod = 403
-                          WHERE x.amopopr = col.operator AND x.amopstrategy = 3 AND x.amopmethod = 403)
+       OR col.front_type <> col.back_declared AND NOT migrate_ext.fk_comparable(col.operator, NULL, col.back_type)
     UNION ALL
     SELECT pg_catalog.format('points at its own table by (%s), which by itself is not unique on %s',
                              (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY c.n)

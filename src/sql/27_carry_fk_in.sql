@@ -106,11 +106,7 @@ AS $$
            'drop it'
     FROM col
     WHERE col.attnum IS NULL OR col.computed
-       OR col.front_type <> col.back_type
-          AND NOT EXISTS (SELECT FROM pg_catalog.pg_amop x
-                          JOIN pg_catalog.pg_amop y ON y.amopfamily = x.amopfamily AND y.amoprighttype = x.amoprighttype
-                                                   AND y.amoplefttype = col.back_type AND y.amopstrategy = 3 AND y.amopmethod = 403
-                          WHERE x.amopopr = col.operator AND x.amopstrategy = 3 AND x.amopmethod = 403)
+       OR col.front_type <> col.back_type AND NOT migrate_ext.fk_comparable(col.operator, col.back_type, NULL)
     UNION ALL
     SELECT 'is not enforced: its triggers are disabled',
            pg_catalog.format('ALTER TABLE %s ENABLE TRIGGER ALL, and look for rows that break it, or drop it', k.conrelid::pg_catalog.regclass)
@@ -168,37 +164,29 @@ CREATE FUNCTION migrate_ext.fk_in_steps(front oid, back oid, ahead boolean)
 RETURNS TABLE (step text, name text, referenced oid, relation oid, statement text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    WITH f AS (
-        SELECT f.*, EXISTS (SELECT FROM migrate_ext.fk_in_problems(f.fk, front, back)) AS hopeless
-        FROM migrate_ext.fk_in_keys(front, back) f
-        WHERE NOT f.asleep
-    ), b AS (
-        SELECT * FROM migrate_ext.fk_in_keys(back, front)
-    ), pair AS (
-        SELECT f.fk AS front_fk, b.fk AS back_fk, b.asleep, f.hopeless FROM f JOIN b USING (child, definition, number)
+    WITH pair AS (
+        SELECT p.*, EXISTS (SELECT FROM migrate_ext.fk_in_problems(p.front_fk, front, back)) AS hopeless
+        FROM migrate_ext.fk_in_pairs(front, back) p
     )
     SELECT s.step, s.name, s.referenced, s.relation, s.statement
     FROM (
         -- dropped on the front, or not to be had any more
         SELECT 1 AS place, 'drop' AS step, k.conname::text AS name, back AS referenced, k.conrelid AS relation,
                pg_catalog.format('ALTER TABLE %s DROP CONSTRAINT %I', k.conrelid::pg_catalog.regclass, k.conname) AS statement
-        FROM b
+        FROM migrate_ext.fk_in_keys(back, front) b
         JOIN pg_catalog.pg_constraint k ON k.oid = b.fk
-        WHERE b.asleep
-          AND NOT EXISTS (SELECT FROM pair WHERE pair.back_fk = b.fk AND NOT pair.hopeless)
-          -- both asleep: disabled by somebody else
-          AND NOT EXISTS (SELECT FROM migrate_ext.fk_in_pairs(front, back) p WHERE p.back_fk = b.fk AND p.front_asleep)
+        -- both asleep: disabled by somebody else
+        WHERE b.asleep AND NOT EXISTS (SELECT FROM pair WHERE pair.back_fk = b.fk AND (pair.front_asleep OR NOT pair.hopeless))
         UNION ALL
         SELECT 2, 'add', k.conname, back, k.conrelid,
                own.prefix || back::pg_catalog.regclass || pg_catalog.substr(def.text, pg_catalog.length(own.prefix || front::pg_catalog.regclass) + 1)
-        FROM f
+        FROM migrate_ext.fk_in_missing(front, back) f
         JOIN pg_catalog.pg_constraint k ON k.oid = f.fk
         CROSS JOIN LATERAL (SELECT pg_catalog.pg_get_constraintdef(k.oid) AS text) def
         CROSS JOIN LATERAL (
             SELECT 'FOREIGN KEY (' || pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY c.n) || ') REFERENCES ' AS prefix
             FROM pg_catalog.unnest(k.conkey) WITH ORDINALITY c (num, n)
             JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = c.num) own
-        WHERE NOT f.hopeless AND NOT EXISTS (SELECT FROM pair WHERE pair.front_fk = f.fk)
         UNION ALL
         SELECT 2, 'disable', t.fk, back, t.child,
                pg_catalog.format('ALTER TABLE ONLY %s %s', t.relation::pg_catalog.regclass,
@@ -220,7 +208,7 @@ AS $$
         FROM pair
         JOIN pg_catalog.pg_constraint k ON k.oid = pair.back_fk
         CROSS JOIN LATERAL migrate_ext.fk_in_triggers(pair.back_fk) t
-        WHERE t.enabled <> 'D' AND NOT pair.hopeless
+        WHERE t.enabled <> 'D' AND NOT pair.front_asleep AND NOT pair.hopeless
         GROUP BY k.oid, k.conname, t.relation
         UNION ALL
         SELECT 4, 'validate', k.conname, back, x.conrelid,
@@ -229,7 +217,7 @@ AS $$
         JOIN pg_catalog.pg_constraint k ON k.oid = pair.front_fk AND k.convalidated
         CROSS JOIN LATERAL migrate_ext.fk_tree(pair.back_fk) x
         JOIN pg_catalog.pg_constraint c ON c.oid = x.oid
-        WHERE NOT pair.hopeless AND NOT x.convalidated AND x.confrelid = back) s
+        WHERE NOT pair.front_asleep AND NOT pair.hopeless AND NOT x.convalidated AND x.confrelid = back) s
     ORDER BY s.place, s.relation, s.name, s.step
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.fk_in_steps(oid, oid, boolean) FROM PUBLIC;
