@@ -31,7 +31,6 @@
 #include "sqlgen.h"
 #include "stages.h"
 #include "utils/builtins.h"
-#include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 

@@ -52,7 +52,6 @@
 
 #include "access/table.h"
 #include "access/transam.h"
-#include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
 #include "copy_receiver.h"
@@ -68,9 +67,6 @@
 #include "state.h"
 #include "storage/lmgr.h"
 #include "throttle.h"
-#include "utils/builtins.h"
-#include "utils/guc.h"
-#include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 /*

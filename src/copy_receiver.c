@@ -69,30 +69,6 @@ range_query(const Batch *batch, Relation source, CopyReceiver *receiver)
 	return sql.data;
 }
 
-/*
- * Run the query with the active snapshot.  Without CURSOR_OPT_PARALLEL_OK, which
- * plain SPI_execute would pass: the receiver writes.
- */
-static void
-run_query(const char *sql, DestReceiver *dest)
-{
-	SPIPrepareOptions prepare = {0};
-	SPIExecuteOptions execute = {0};
-	SPIPlanPtr plan;
-	int code;
-
-	SPI_connect();
-	plan = SPI_prepare_extended(sql, &prepare);
-	execute.read_only = true; /* the active snapshot, not a new one */
-	execute.dest = dest;
-	code = plan != NULL ? SPI_execute_plan_extended(plan, &execute) : SPI_result;
-	if (code != SPI_OK_SELECT)
-		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
-						errmsg("could not read the rows to copy: %s", SPI_result_code_string(code)),
-						errdetail("The statement is: %s", sql)));
-	SPI_finish();
-}
-
 /* ------------------------------------------------------------------------
  * Rows
  * ------------------------------------------------------------------------
@@ -452,13 +428,13 @@ copy_receiver_read(CopyReceiver *receiver, const Batch *batch, Relation source)
 
 	if (!receiver->row_by_row)
 	{
-		run_query(sql, &receiver->pub);
+		sql_read_into(sql, &receiver->pub, "copy");
 		return 0;
 	}
 	derive_series_begin();
 	PG_TRY();
 	{
-		run_query(sql, &receiver->pub);
+		sql_read_into(sql, &receiver->pub, "copy");
 	}
 	PG_FINALLY();
 	{

@@ -287,14 +287,17 @@ phase_step(Run *run, ErrorData **error)
 	return result;
 }
 
-/* A piece of shared work, when pacing allows it; until then the row is looked at again. */
+/*
+ * A piece of shared work, when pacing allows it; until then the row is looked at again.
+ * A comparison asks for each of its ranges by itself.
+ */
 static StepResult
 paced_work(Run *run)
 {
-	if (!throttle_may_go(run))
-		return STEP_MORE;
 	if (run->seen_verifying)
 		return verify_work(run);
+	if (!throttle_may_go(run))
+		return STEP_MORE;
 	return phase_of(run->seen_key, run->seen_state)->work(run);
 }
 

@@ -19,7 +19,6 @@
 #include "access/nbtree.h"
 #include "access/table.h"
 #include "catalog/pg_am.h"
-#include "catalog/pg_opclass.h"
 #include "commands/defrem.h"
 #include "executor/spi.h"
 #include "parser/parse_coerce.h"

@@ -257,11 +257,9 @@ map_attributes(SideReader *side, TableReader *table)
 	TupleDesc root = RelationGetDescr(side->root);
 
 	table->attnums = side->attnums;
-	if (table->rel == side->root ||
-		build_attrmap_by_name_if_req(RelationGetDescr(table->rel), root) == NULL)
-		return;
-	table->to_root = build_attrmap_by_name(RelationGetDescr(table->rel), root);
-	if (side->eval != NULL)
+	if (table->rel != side->root)
+		table->to_root = build_attrmap_by_name_if_req(RelationGetDescr(table->rel), root);
+	if (table->to_root == NULL || side->eval != NULL)
 		return;
 	table->attnums = palloc(side->natts * sizeof(AttrNumber));
 	for (int i = 0; i < side->natts; i++)
@@ -420,19 +418,8 @@ read_by_statement(SideReader *side, const char *sql)
 	SumReceiver receiver = {.pub = {receive_row, receiver_startup, receiver_nothing,
 									receiver_nothing, DestTransientRel},
 							.side = side};
-	SPIExecuteOptions execute = {.read_only = true, .dest = &receiver.pub};
-	SPIPlanPtr plan;
-	int code;
 
-	SPI_connect();
-	plan = SPI_prepare(sql, 0, NULL);
-	code = plan != NULL ? SPI_execute_plan_extended(plan, &execute) : SPI_result;
-	if (code != SPI_OK_SELECT)
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not read the rows to compare: %s", SPI_result_code_string(code)),
-				 errdetail("The statement is: %s", sql)));
-	SPI_finish();
+	sql_read_into(sql, &receiver.pub, "compare");
 }
 
 static bool

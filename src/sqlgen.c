@@ -231,6 +231,24 @@ sql_run(const char *fmt, ...)
 	return rows;
 }
 
+void
+sql_read_into(const char *sql, DestReceiver *receiver, const char *what)
+{
+	SPIExecuteOptions execute = {.read_only = true, .dest = receiver};
+	SPIPlanPtr plan;
+	int code;
+
+	SPI_connect();
+	plan = SPI_prepare(sql, 0, NULL);
+	code = plan != NULL ? SPI_execute_plan_extended(plan, &execute) : SPI_result;
+	if (code != SPI_OK_SELECT)
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not read the rows to %s: %s", what, SPI_result_code_string(code)),
+				 errdetail("The statement is: %s", sql)));
+	SPI_finish();
+}
+
 /*
  * The first column of the first row, in the caller's memory.  All rows are
  * fetched, so that a statement with RETURNING runs to its end.

@@ -9,6 +9,7 @@
 #define MIGRATE_EXT_SQLGEN_H
 
 #include "lib/stringinfo.h"
+#include "tcop/dest.h"
 #include "types.h"
 
 /* schema.table, quoted; error 42P01 if the relation is gone */
@@ -36,6 +37,11 @@ extern char *name_free(const char *base, const char *suffix, Oid schema);
  * current user; returns the number of rows processed.
  */
 extern uint64 sql_run(const char *fmt, ...) pg_attribute_printf(1, 2);
+/*
+ * Run a query into a receiver, with the active snapshot.  Never in parallel, as plain
+ * SPI would: a receiver may write.  what: "compare", say, for the error.
+ */
+extern void sql_read_into(const char *sql, DestReceiver *receiver, const char *what);
 /* One value of one row as text (copied to the caller's context), or NULL. */
 extern char *sql_text(const char *fmt, ...) pg_attribute_printf(1, 2);
 extern int64 sql_int64(const char *fmt, ...) pg_attribute_printf(1, 2);

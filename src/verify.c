@@ -442,7 +442,6 @@ static Standing
 look_at_pass(Run *run)
 {
 	VerifyPass pass = {VERIFY_NONE};
-	VerifyCounts counts;
 	Standing standing = PASS_NOT_OURS;
 
 	run_begin(run);
@@ -451,7 +450,7 @@ look_at_pass(Run *run)
 	if (pass.stage == VERIFY_READING && pass.requester == run->lease)
 	{
 		check_state(run, &pass);
-		standing = verify_ranges_sum(run->m->id, &counts) ? PASS_READ : PASS_UNREAD;
+		standing = pass.cut && !verify_ranges_unread(run->m->id) ? PASS_READ : PASS_UNREAD;
 	}
 	run_commit(run);
 	return standing;

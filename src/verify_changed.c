@@ -35,7 +35,6 @@
 
 #include "access/heapam.h"
 #include "access/relation.h"
-#include "access/table.h"
 #include "access/transam.h"
 #include "access/xlog.h"
 #include "catalog/pg_class.h"
@@ -47,6 +46,7 @@
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "throttle.h"
+#include "utils/hsearch.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -103,11 +103,18 @@ verify_as_of(const VerifyTime *known)
 
 typedef struct Table
 {
+	Oid relfilenode; /* the key of Search.tables */
 	Oid relid;
-	Oid relfilenode;
 	BlockNumber blocks;
 	BlockNumber next; /* to look at */
+	List *places;	  /* of TablePlace: where ranges had rows in it */
 } Table;
+
+typedef struct TablePlace
+{
+	int range;
+	const RangePlace *place;
+} TablePlace;
 
 typedef struct Search
 {
@@ -118,7 +125,8 @@ typedef struct Search
 	bool *changed;
 	int left; /* not known to have changed */
 	XLogRecPtr oldest;
-	List *tables;
+	HTAB *tables;
+	List *order; /* of them, in which they are looked at */
 	bool done;
 } Search;
 
@@ -141,32 +149,34 @@ set_all_changed(Search *search)
 static void
 add_table(Search *search, Oid relid)
 {
-	Table *table = palloc0(sizeof(Table));
+	Oid relfilenode = relinfo_relfilenode(relid);
+	Table *table = hash_search(search->tables, &relfilenode, HASH_ENTER, NULL);
 
 	table->relid = relid;
-	table->relfilenode = relinfo_relfilenode(relid);
 	table->blocks = relinfo_blocks(relid);
-	search->tables = lappend(search->tables, table);
+	table->next = 0;
+	table->places = NIL;
+	search->order = lappend(search->order, table);
 }
 
-/* Does this place's file still exist, and as long as it was? */
+/* The place stands with its table; false if the file is gone, or shorter than it was. */
 static bool
-place_exists(Search *search, const RangePlace *place)
+add_place(Search *search, int range, const RangePlace *place)
 {
-	ListCell *cell;
+	Table *table = hash_search(search->tables, &place->relfilenode, HASH_FIND, NULL);
+	TablePlace *found;
 
-	foreach (cell, search->tables)
-	{
-		Table *table = lfirst(cell);
-
-		if (table->relfilenode == place->relfilenode)
-			return place->last < table->blocks;
-	}
-	return false;
+	if (table == NULL || place->last >= table->blocks)
+		return false;
+	found = palloc(sizeof(TablePlace));
+	found->range = range;
+	found->place = place;
+	table->places = lappend(table->places, found);
+	return true;
 }
 
 static void
-check_places(Search *search)
+add_places(Search *search)
 {
 	for (int i = 0; i < search->nranges; i++)
 	{
@@ -174,7 +184,7 @@ check_places(Search *search)
 
 		foreach (cell, search->ranges[i]->places)
 		{
-			if (!place_exists(search, lfirst(cell)))
+			if (!add_place(search, i, lfirst(cell)))
 				set_changed(search, i);
 		}
 	}
@@ -185,8 +195,12 @@ static void
 begin_search(Search *search, Run *run, List *ranges)
 {
 	Migration *m = run->m;
+	HASHCTL control = {
+		.keysize = sizeof(Oid), .entrysize = sizeof(Table), .hcxt = CurrentMemoryContext};
 	ListCell *cell;
 
+	search->tables =
+		hash_create("migrate_ext tables", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	search->nranges = search->left = list_length(ranges);
 	search->ranges = palloc(search->nranges * sizeof(VerifyRange *));
 	search->highs = palloc0(search->nranges * sizeof(Datum *));
@@ -208,7 +222,7 @@ begin_search(Search *search, Run *run, List *ranges)
 	add_table(search, m->source);
 	foreach (cell, relinfo_leaves(m->target))
 		add_table(search, lfirst_oid(cell));
-	check_places(search);
+	add_places(search);
 }
 
 /* ------------------------------------------------------------------------
@@ -220,20 +234,15 @@ begin_search(Search *search, Run *run, List *ranges)
 static void
 block_changed(Search *search, const Table *table, BlockNumber block, XLogRecPtr lsn)
 {
-	for (int i = 0; i < search->nranges; i++)
+	ListCell *cell;
+
+	foreach (cell, table->places)
 	{
-		ListCell *cell;
+		TablePlace *found = lfirst(cell);
 
-		if (search->changed[i] || lsn <= search->ranges[i]->as_of)
-			continue;
-		foreach (cell, search->ranges[i]->places)
-		{
-			RangePlace *place = lfirst(cell);
-
-			if (place->relfilenode == table->relfilenode && place->first <= block &&
-				block <= place->last)
-				set_changed(search, i);
-		}
+		if (lsn > search->ranges[found->range]->as_of && found->place->first <= block &&
+			block <= found->place->last)
+			set_changed(search, found->range);
 	}
 }
 
@@ -368,7 +377,7 @@ look_on(Search *search, Run *run)
 {
 	ListCell *cell;
 
-	foreach (cell, search->tables)
+	foreach (cell, search->order)
 	{
 		Table *table = lfirst(cell);
 
@@ -402,7 +411,7 @@ look(Run *run, Search *search, List *ranges, MemoryContext context)
 		LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
 		run_report(run, "looking for what has changed since the last verification");
 		MemoryContextSwitchTo(context);
-		if (search->tables == NIL)
+		if (search->tables == NULL)
 		{
 			PushActiveSnapshot(GetTransactionSnapshot());
 			begin_search(search, run, ranges);

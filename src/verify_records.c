@@ -290,19 +290,16 @@ verify_ranges_sum(int64 migration_id, VerifyCounts *counts)
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(migration_id)};
 	CatalogCall call = {0};
-	int64 sums[7] = {0};
+	int64 sums[6] = {0};
 	bool isnull;
 
-	/* the last counts those that have not been read */
 	(void) catalog_begin(&call,
 						 "SELECT COALESCE(pg_catalog.sum(rows), 0)::bigint,"
 						 " COALESCE(pg_catalog.sum(missing), 0)::bigint,"
 						 " COALESCE(pg_catalog.sum(extra), 0)::bigint,"
 						 " COALESCE(pg_catalog.sum(different), 0)::bigint,"
 						 " COALESCE(pg_catalog.sum(skipped), 0)::bigint,"
-						 " COALESCE(pg_catalog.sum(stale_key), 0)::bigint,"
-						 " (SELECT pg_catalog.count(*) FROM migrate_ext.verified_range"
-						 "  WHERE migration = $1 AND NOT read)"
+						 " COALESCE(pg_catalog.sum(stale_key), 0)::bigint"
 						 " FROM migrate_ext.verified_range WHERE migration = $1 AND read",
 						 1, types, values, NULL);
 	for (int i = 0; i < lengthof(sums); i++)
@@ -314,7 +311,18 @@ verify_ranges_sum(int64 migration_id, VerifyCounts *counts)
 	counts->different = sums[3];
 	counts->skipped = sums[4];
 	counts->stale_key = sums[5];
-	return sums[6] == 0 && verify_pass_load(migration_id, false).cut;
+	return verify_pass_load(migration_id, false).cut && !verify_ranges_unread(migration_id);
+}
+
+bool
+verify_ranges_unread(int64 migration_id)
+{
+	Oid types[] = {INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id)};
+
+	return catalog_exists("SELECT FROM migrate_ext.verified_range WHERE migration = $1 AND NOT read"
+						  " LIMIT 1",
+						  1, types, values);
 }
 
 int64

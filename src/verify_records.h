@@ -81,6 +81,9 @@ extern void verify_ranges_reopen(int64 migration_id, List *ranges);
 /* The sum of those that have been read, but for failed rows; whether all have. */
 extern bool verify_ranges_sum(int64 migration_id, VerifyCounts *counts);
 
+/* Is there one that has not been read? */
+extern bool verify_ranges_unread(int64 migration_id);
+
 /* How many there are; *read: since the pass began. */
 extern int64 verify_ranges_count(int64 migration_id, int64 *read);
 
