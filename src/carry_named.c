@@ -387,7 +387,7 @@ move_named(Migration *m, Direction direction, void *collected)
 
 	straggler_switch(front, true);
 	straggler_switch(back, false);
-	if (r->exchanges_types)
+	if (retarget_exchanges_types(r))
 		row_types_exchange(front, back);
 	foreach (lc, find_named(front))
 	{
@@ -429,7 +429,7 @@ plan_moves(MigrationPlan *plan)
 	Retarget *r = retarget_create(m->source, m->target);
 	ListCell *lc;
 
-	if (r->exchanges_types)
+	if (retarget_exchanges_types(r))
 		plan_add(plan,
 				 psprintf("-- %s and %s exchange their row types", plan_relation(plan, m->target),
 						  plan_relation(plan, m->source)),
@@ -526,7 +526,7 @@ problem_of_type(Retarget *r, Oid class, Oid oid)
 {
 	if (class == TypeRelationId && oid == get_array_type(r->from_type))
 		return NULL;
-	if (!r->exchanges_types)
+	if (!retarget_exchanges_types(r))
 		return psprintf("uses the row type of the table, %s", r->type_reason);
 	if (class == TypeRelationId ||
 		(class == RelationRelationId && get_rel_relkind(oid) != RELKIND_VIEW))

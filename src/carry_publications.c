@@ -32,6 +32,7 @@
 
 #include "carry_publications.h"
 #include "catalog.h"
+#include "relinfo.h"
 #include "sqlgen.h"
 
 /* ------------------------------------------------------------------------
@@ -251,36 +252,27 @@ invalidate(Oid relid)
 static List *
 find_entries(Relation entries, Oid relid)
 {
-	List *found = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_publication_rel_prrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(entries, PublicationRelPrrelidPrpubidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found = lappend(found, heap_copytuple(tuple));
-	systable_endscan(scan);
-	return found;
+	return relinfo_catalog_rows(entries, PublicationRelPrrelidPrpubidIndexId,
+								Anum_pg_publication_rel_prrelid, relid);
 }
 
 static void
 move_publications(Migration *m, Direction direction, void *collected)
 {
-	Retarget *r = retarget_create(front_of(m, direction), back_of(m, direction));
 	Relation entries = table_open(PublicationRelRelationId, RowExclusiveLock);
-	List *found = find_entries(entries, r->from);
+	List *found = find_entries(entries, front_of(m, direction));
 	ListCell *lc;
 
-	foreach (lc, found)
-		move_entry(m, r, entries, lfirst(lc));
-	table_close(entries, RowExclusiveLock);
 	if (found != NIL)
 	{
+		Retarget *r = retarget_create(front_of(m, direction), back_of(m, direction));
+
+		foreach (lc, found)
+			move_entry(m, r, entries, lfirst(lc));
 		invalidate(r->from);
 		invalidate(r->to);
 	}
+	table_close(entries, RowExclusiveLock);
 }
 
 static void

@@ -14,11 +14,8 @@
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "nodes/readfuncs.h"
-#include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/builtins.h"
 #include "utils/ruleutils.h"
 #include "utils/timestamp.h"
@@ -26,6 +23,7 @@
 #include "carry_statements.h"
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "lock_queue.h"
 #include "relinfo.h"
 #include "sqlgen.h"
 
@@ -41,16 +39,6 @@ carry_is_exact(const Migration *m, Direction direction)
  * Asking
  * ------------------------------------------------------------------------
  */
-
-/* Under the swap's locks nobody may wait for us to look at 1,000 partitions. */
-static bool
-holds_swap_locks(Oid front)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, front);
-	return LockHeldByMe(&tag, AccessExclusiveLock);
-}
 
 typedef struct Statement
 {
@@ -69,7 +57,7 @@ ask(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan, b
 					  ObjectIdGetDatum(front),
 					  ObjectIdGetDatum(back_of(m, direction)),
 					  BoolGetDatum(carry_is_exact(m, direction)),
-					  BoolGetDatum(!holds_swap_locks(front)),
+					  BoolGetDatum(!lock_queue_holds(front, AccessExclusiveLock)),
 					  BoolGetDatum(ahead)};
 	CatalogCall call = {.plan = plan};
 	List *statements = NIL;

@@ -15,7 +15,6 @@
  */
 #include "postgres.h"
 
-#include "access/genam.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "catalog/indexing.h"
@@ -23,29 +22,19 @@
 #include "catalog/pg_subscription_rel.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/rel.h"
 
 #include "carry_subscriptions.h"
 #include "catalog.h"
+#include "relinfo.h"
 #include "sqlgen.h"
 
 /* Copies of the entries of a table; List of HeapTuple. */
 static List *
 find_entries(Relation entries, Oid relid)
 {
-	List *found = NIL;
-	ScanKeyData key;
-	SysScanDesc scan;
-	HeapTuple tuple;
-
-	ScanKeyInit(&key, Anum_pg_subscription_rel_srrelid, BTEqualStrategyNumber, F_OIDEQ,
-				ObjectIdGetDatum(relid));
-	scan = systable_beginscan(entries, SubscriptionRelSrrelidSrsubidIndexId, true, NULL, 1, &key);
-	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
-		found = lappend(found, heap_copytuple(tuple));
-	systable_endscan(scan);
-	return found;
+	return relinfo_catalog_rows(entries, SubscriptionRelSrrelidSrsubidIndexId,
+								Anum_pg_subscription_rel_srrelid, relid);
 }
 
 static const char *

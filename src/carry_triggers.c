@@ -25,14 +25,12 @@
 #include "fmgr.h"
 #include "parser/parser.h"
 #include "utils/builtins.h"
-#include "utils/lsyscache.h"
 
 #include "carry.h"
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "lock_queue.h"
 #include "relinfo.h"
-#include "run.h"
 #include "sqlgen.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_trigger_definition);

@@ -42,9 +42,7 @@
 #include "catalog/pg_seclabel.h"
 #include "catalog/pg_type.h"
 #include "common/hashfn.h"
-#include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "storage/lock.h"
 #include "utils/fmgroids.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
@@ -52,6 +50,7 @@
 #include "utils/syscache.h"
 
 #include "catalog_look.h"
+#include "lock_queue.h"
 #include "sqlgen.h"
 
 /*
@@ -265,19 +264,11 @@ catalog_look_missed(void)
 	missed++;
 }
 
-/* Under the swap's locks partitions aren't looked at: that is less than a good answer else tells. */
-static bool
-holds_swap_locks(const Migration *m)
-{
-	LOCKTAG tag;
-
-	SET_LOCKTAG_RELATION(tag, MyDatabaseId, m->source);
-	return LockHeldByMe(&tag, AccessExclusiveLock);
-}
-
 void
 catalog_look_end(CatalogLook *look, bool is_good)
 {
-	if (is_good && look->mark != 0 && look->missed == missed && !holds_swap_locks(look->m))
+	/* under the swap's locks partitions aren't looked at: that is less than a good answer else tells */
+	if (is_good && look->mark != 0 && look->missed == missed &&
+		!lock_queue_holds(look->m->source, AccessExclusiveLock))
 		*look->good = look->mark;
 }

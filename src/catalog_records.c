@@ -8,19 +8,13 @@
  */
 #include "postgres.h"
 
-#include "access/xact.h"
 #include "catalog/pg_type.h"
-#include "executor/spi.h"
-#include "lib/stringinfo.h"
-#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
-#include "utils/snapmgr.h"
 #include "utils/xid8.h"
 
 #include "catalog.h"
 #include "catalog_spi.h"
-#include "sqlgen.h"
 
 /* ---- truncation marks ---- */
 

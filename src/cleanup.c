@@ -22,7 +22,6 @@
 
 #include "access/htup_details.h"
 #include "access/xact.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/timestamp.h"
 

@@ -9,7 +9,6 @@
 #include "postgres.h"
 
 #include "access/sysattr.h"
-#include "access/table.h"
 #include "catalog.h"
 #include "catalog/namespace.h"
 #include "columns.h"

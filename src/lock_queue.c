@@ -173,3 +173,12 @@ lock_queue_waited_ms(void)
 {
 	return waited;
 }
+
+bool
+lock_queue_holds(Oid relid, LOCKMODE mode)
+{
+	LOCKTAG tag;
+
+	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
+	return LockHeldByMe(&tag, mode);
+}

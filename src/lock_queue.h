@@ -36,4 +36,7 @@ extern void lock_queue_watch(bool on);
 /* How long others have waited, since lock_queue_enter(), as far as it was counted. */
 extern int lock_queue_waited_ms(void);
 
+/* Does this transaction hold that lock, taken by whichever way? */
+extern bool lock_queue_holds(Oid relid, LOCKMODE mode);
+
 #endif

@@ -25,7 +25,8 @@
 
 #include "arguments.h"
 #include "carry.h"
-#include "carry_kinds.h"
+#include "carry_fk_in.h"
+#include "carry_named.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "columns.h"

@@ -630,3 +630,19 @@ relinfo_rows(Oid relid, int64 limit)
 	table_close(rel, AccessShareLock);
 	return rows;
 }
+
+List *
+relinfo_catalog_rows(Relation catalog, Oid index, AttrNumber column, Oid relid)
+{
+	List *rows = NIL;
+	ScanKeyData key;
+	SysScanDesc scan;
+	HeapTuple tuple;
+
+	ScanKeyInit(&key, column, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(relid));
+	scan = systable_beginscan(catalog, index, true, NULL, 1, &key);
+	while (HeapTupleIsValid(tuple = systable_getnext(scan)))
+		rows = lappend(rows, heap_copytuple(tuple));
+	systable_endscan(scan);
+	return rows;
+}

@@ -111,4 +111,10 @@ extern char relinfo_trigger_state(Oid relid, const char *name);
  */
 extern int64 relinfo_rows(Oid relid, int64 limit);
 
+/*
+ * The rows of a catalog that are about this relation, by the column of OIDs that the
+ * index begins with: copies, a List of HeapTuple.
+ */
+extern List *relinfo_catalog_rows(Relation catalog, Oid index, AttrNumber column, Oid relid);
+
 #endif

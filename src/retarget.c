@@ -294,20 +294,35 @@ retarget_create(Oid from, Oid to)
 	}
 	look_at_rest(r, to_natts, last);
 	r->same_columns &= r->in_order;
-	if (!r->same_columns)
-		r->type_reason = "whose columns the other table does not have in the same order and of the "
-						 "same types";
-	else if (type_is_used(r->to_type))
-		r->type_reason = "and something uses the row type of the other table, too";
-	else if (has_triggers(from) || has_triggers(to))
-		r->type_reason =
-			"which has triggers: functions of theirs that have run know the type of its "
-			"rows";
-	else if (own_whole_rows(from, r->from_type) || own_whole_rows(to, r->to_type))
-		r->type_reason = "and so does a check, policy, default or index of its own, which stays "
-						 "with its table";
-	r->exchanges_types = r->type_reason == NULL;
 	return r;
+}
+
+/* Why the two tables' row types can't change places, or NULL. */
+static const char *
+type_reason(const Retarget *r)
+{
+	if (!r->same_columns)
+		return "whose columns the other table does not have in the same order and of the same "
+			   "types";
+	if (type_is_used(r->to_type))
+		return "and something uses the row type of the other table, too";
+	if (has_triggers(r->from) || has_triggers(r->to))
+		return "which has triggers: functions of theirs that have run know the type of its rows";
+	if (own_whole_rows(r->from, r->from_type) || own_whole_rows(r->to, r->to_type))
+		return "and so does a check, policy, default or index of its own, which stays with its "
+			   "table";
+	return NULL;
+}
+
+bool
+retarget_exchanges_types(Retarget *r)
+{
+	if (!r->types_looked)
+	{
+		r->type_reason = type_reason(r);
+		r->types_looked = true;
+	}
+	return r->type_reason == NULL;
 }
 
 AttrNumber

@@ -24,8 +24,8 @@ typedef struct Retarget
 	bool identical;			 /* the same numbers, dropped columns included */
 	bool in_order;			 /* the same order; what only `to` has comes last */
 	bool same_columns;		 /* the same columns in the same order, dropped ones aside */
-	bool exchanges_types;	 /* the row types change places, so whole rows stay what they are */
-	const char *type_reason; /* why they don't */
+	bool types_looked;		 /* retarget_exchanges_types() has been asked */
+	const char *type_reason; /* why the row types don't change places */
 
 	/* set by retarget_tree() */
 	char *problem; /* the first thing that can't be said about the other table; or NULL */
@@ -45,6 +45,12 @@ extern Retarget *retarget_create(Oid from, Oid to);
  * where it can't be had: problem tells why.
  */
 extern char *retarget_tree(Retarget *r, const char *tree, int nrelations, const Oid *relations);
+
+/*
+ * Do the row types change places, so that whole rows stay what they are?  If not,
+ * r->type_reason tells why.  Looked at once: ask before they do.
+ */
+extern bool retarget_exchanges_types(Retarget *r);
 
 /* The same of a column's number; 0 and negative ones stay. */
 extern AttrNumber retarget_column(const Retarget *r, AttrNumber attnum);

@@ -449,8 +449,8 @@ change_var(Walk *w, Var *var)
 		level = level->outer;
 	if (level == NULL)
 		return;
-	if (var->varattno == 0 && !w->r->exchanges_types && var->varno >= 1 &&
-		var->varno <= level->nentries && level->is_table[var->varno - 1])
+	if (var->varattno == 0 && var->varno >= 1 && var->varno <= level->nentries &&
+		level->is_table[var->varno - 1] && !retarget_exchanges_types(w->r))
 		tell(w->r, psprintf("uses whole rows of the table, %s", w->r->type_reason));
 	now = new_number(level, var->varno, var->varattno);
 	if (var->varattno > 0 && now <= 0)

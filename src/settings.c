@@ -22,7 +22,7 @@ int setting_workers;
 int setting_batch_target_ms;
 int setting_lock_timeout_ms;
 int setting_deadlock_timeout_ms;
-int setting_lock_queue_ms;
+static int setting_lock_queue_ms;
 static int setting_max_failed_rows;
 static int setting_verify_interval_s;
 static int setting_throttle[9];

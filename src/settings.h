@@ -17,8 +17,6 @@ extern int setting_lock_timeout_ms;		/* one lock attempt */
 extern int setting_deadlock_timeout_ms; /* within an attempt; must be lower,
 											 * or an autovacuum never yields */
 
-extern int setting_lock_queue_ms; /* of all who wait behind an attempt, added up */
-
 extern void settings_define(void);
 
 /*

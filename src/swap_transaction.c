@@ -36,7 +36,6 @@
 #include "access/xact.h"
 #include "commands/tablecmds.h"
 #include "lib/stringinfo.h"
-#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
