@@ -113,7 +113,7 @@ catalog_value_text(CatalogCall *call, uint64 row, int column)
 	return text != NULL ? MemoryContextStrdup(call->outer, text) : NULL;
 }
 
-/* A statement that returns nothing; how many rows it touched. */
+/* Run a statement; how many rows it touched or returned. */
 uint64
 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values, const char *nulls)
 {
@@ -149,10 +149,7 @@ catalog_text(Datum value, bool isnull)
 bool
 catalog_exists(const char *sql, int nargs, Oid *types, Datum *values)
 {
-	bool isnull;
-
-	(void) catalog_scalar(sql, nargs, types, values, &isnull);
-	return !isnull;
+	return catalog_exec(sql, nargs, types, values, NULL) > 0;
 }
 
 /* The first column of all rows, a text that isn't NULL; List of char *. */
