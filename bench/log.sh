@@ -36,9 +36,12 @@ drained() {
 # In a session of its own; it is there when that sleeps.
 hold_snapshot() {
 	psql_here -c 'BEGIN ISOLATION LEVEL REPEATABLE READ' -c 'SELECT txid_current()' -c 'SELECT pg_sleep(86400)' >/dev/null 2>&1 &
-	until [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE $holder AND backend_xmin IS NOT NULL")" = 1 ]; do
+	local i
+	for ((i = 0; i < 600; i++)); do
+		if [ "$(sql "SELECT count(*) FROM pg_stat_activity WHERE $holder AND backend_xmin IS NOT NULL")" = 1 ]; then return; fi
 		sleep 0.1
 	done
+	die "nobody holds a snapshot"
 }
 
 holder="query ~ '^SELECT pg_sleep' AND pid <> pg_backend_pid()"

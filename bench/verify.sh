@@ -72,8 +72,9 @@ shared() {
 again() {
 	sql "UPDATE $1 SET $2 = $2 + 1 WHERE ctid = ANY (ARRAY(SELECT ctid FROM $1 LIMIT 100))"
 	sql "SELECT migrate_ext.configure('$1', 'verify_interval_s', '1')" >/dev/null
-	call "DO 'BEGIN WHILE NOT EXISTS (SELECT FROM migrate_ext.events WHERE migration = ''$1'' AND message ~ ''read again'') LOOP
-		PERFORM pg_sleep(0.1); COMMIT; END LOOP; END'"
+	call "DO 'BEGIN FOR i IN 1 .. 6000 LOOP
+		IF EXISTS (SELECT FROM migrate_ext.events WHERE migration = ''$1'' AND message ~ ''read again'') THEN RETURN; END IF;
+		PERFORM pg_sleep(0.1); COMMIT; END LOOP; RAISE ''nothing is read again''; END'"
 	sql "SELECT migrate_ext.configure('$1', 'verify_interval_s', '0')" >/dev/null
 	say "        $1 rows, 100 of them changed: $(sql "SELECT substring(message FROM ';.*') FROM migrate_ext.events
 		WHERE migration = '$1' AND kind = 'verified' ORDER BY at DESC LIMIT 1")"

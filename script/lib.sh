@@ -143,6 +143,29 @@ build() {
 	fi
 }
 
+# What stands in for modules that Debian does not package.
+build_modules() {
+	local module
+	for module in "$work"/src/test/modules/*/; do
+		as_postgres make -C "$module" --no-print-directory -s install >>"$work/build.log" 2>&1 && continue
+		cat "$work/build.log"
+		die "the build of $module failed"
+	done
+}
+
+# What every suite stands on.
+build_for_tests() {
+	copy_tree
+	say "Building with debug points and assertions"
+	build DEBUG_POINTS=1
+	build_modules
+}
+
+# timed_out STATUS: was it timeout that ended it, by SIGKILL in the end?
+timed_out() {
+	[ "$1" -eq 124 ] || [ "$1" -eq 137 ]
+}
+
 # The settings of a plain installation, but for room to work in. No shared_preload_libraries: the
 # extension needs none. fsync stays on, so that times are what a real server's would be.
 start_server() {

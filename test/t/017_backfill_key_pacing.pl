@@ -12,12 +12,7 @@ use Test::More;
 
 my $ROWS = 2000;
 
-my $node = new_node('main');
-
-sub sql
-{
-	return $node->safe_psql('postgres', $_[0]);
-}
+$node = new_node('main');
 
 sub configure
 {
@@ -64,16 +59,15 @@ sub make_table
 sub paused
 {
 	my $before = verifications();
-	my $session = $node->background_psql('postgres');
 	configure('t', 'throttle_query', 'SELECT true');
-	$session->query_until(qr/begun/, "\\echo begun\nCALL migrate_ext.verify('t', '3 s');\n");
+	my $call = begin_call($node, "CALL migrate_ext.verify('t', '3 s')");
 	waits_ok('t', '^pacing, stopped: throttle_query', 'verification');
 	sql("SELECT migrate_ext.pause('t', 'lunch')");
 	configure('t', 'throttle_query', '');
 	ok(poll_query($node, 'SELECT count(*) FROM migrate_ext.verifications', $before + 1, 30), 'a paused verification ends when its time is up')
 	  or sql("SELECT migrate_ext.resume('t')");
 	is(verified(), 'f|0|0', 'it has looked at nothing');
-	$session->quit;
+	end_call($call);
 	sql("SELECT migrate_ext.resume('t')");
 	sql("CALL migrate_ext.verify('t')");
 	is(verified(), "t|$ROWS|0", 'resumed: it goes through');

@@ -45,9 +45,9 @@ sub finds_ok
 
 sub repair
 {
-	my $before = verifications();
 	sql("SELECT migrate_ext.repair('t')");
-	return poll_query($node, "SELECT verified_at IS NOT NULL FROM migrate_ext.migration WHERE name = 't'", 't', 30);
+	poll_query($node, "SELECT verified_at IS NOT NULL FROM migrate_ext.migration WHERE name = 't'", 't', 30) or die "not repaired\n";
+	return;
 }
 
 sub make
@@ -67,7 +67,7 @@ sub shared
 {
 	my $point = hold_point($node, 'verify_before_commit');
 	my $call = begin_call($node, "CALL migrate_ext.verify('t')");
-	wait_point($point, 3);
+	wait_point($point, 3) or die "nobody shares it\n";
 	terminate_workers($node, 't', 'helper', 1);
 	release_point($point);
 	is(end_call($call), '', 'verified by several processes, one of which died');
@@ -132,7 +132,7 @@ sub undrained
 	sql("SELECT migrate_ext.forget('t')");
 	sql("SELECT migrate_ext.partition_by_hash('t', 'k', 3)");
 	sql("SELECT migrate_ext.start('t')");
-	wait_point($point);
+	wait_point($point) or die "nobody stands there\n";
 	sql("UPDATE t SET note = 'watched'");
 	is(sql("SELECT count(*) FROM migrate_ext.events WHERE kind = 'undrained'"), '0', 'somebody is there: nothing is said');
 	sql("SELECT migrate_ext.pause('t', 'night')");

@@ -398,8 +398,10 @@ sub call_both
 	while (my @behind = grep { state_of($_) ne $state } @TABLES)
 	{
 		my @calls = map { start_call("CALL migrate_ext.$call('$_', '$CALL_S s')") } @behind;
+		my $deadline = time + 3 * $CALL_S;
 		while (grep { still_running($_->{run}) } @calls)
 		{
+			die "$call does not end\n" . sql('SELECT * FROM migrate_ext.progress') . "\n" if time > $deadline;
 			tend_clients();
 			strike_if_due($strike);
 			usleep(20_000);
