@@ -65,7 +65,7 @@ greatest() {
 	sed -n "$1,$2p" "$work/samples" | sort -n | tail -n 1 | cut -d' ' -f1
 }
 
-# 500 transactions a second of ten changes each, with the migration kept in catching_up by a lock on the table.
+# 100 transactions a second of 50 changes each, with the migration kept in catching_up by a lock on the table.
 at_a_rate() {
 	local i first second entries bytes
 	sql 'CREATE TABLE drained (id bigint PRIMARY KEY, k integer NOT NULL, a bigint, at timestamptz);
@@ -74,16 +74,16 @@ at_a_rate() {
 	sql "SELECT migrate_ext.partition_by_hash('drained', 'id', 8)" >/dev/null
 	call "CALL migrate_ext.run('drained', 'catching_up')"
 	hold_snapshot 'LOCK drained IN ROW EXCLUSIVE MODE'
-	printf '%s\n' '\set id random(1, 199991)' 'UPDATE drained SET a = a + 1 WHERE id BETWEEN :id AND :id + 9;' >"$work/load.sql"
+	printf '%s\n' '\set id random(1, 199951)' 'UPDATE drained SET a = a + 1 WHERE id BETWEEN :id AND :id + 49;' >"$work/load.sql"
 	chmod a+r "$work/load.sql"
 	sql "SELECT migrate_ext.start('drained')" >/dev/null
-	start_job load pgbench -n -c 4 -R 500 -T "$SECONDS_OF_LOAD" -h "$work/tmp" -f "$work/load.sql" postgres
+	start_job load pgbench -n -c 4 -R 100 -T "$SECONDS_OF_LOAD" -h "$work/tmp" -f "$work/load.sql" postgres
 	for ((i = 0; i < SECONDS_OF_LOAD; i++)); do
 		sleep 1
 		sql "SELECT log_entries FROM migrate_ext.progress WHERE migration = 'drained'"
 	done >"$work/samples"
 	wait "$(cat "$work/load.pid")"
-	entries=$(sql "SELECT 10 * count FROM (SELECT $(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$work/load.log") AS count) n")
+	entries=$(sql "SELECT 50 * count FROM (SELECT $(sed -n 's/^number of transactions actually processed: \([0-9]*\).*/\1/p' "$work/load.log") AS count) n")
 	bytes=$(sql "SELECT pg_relation_size(oid) FROM pg_class WHERE relname ~ '^log_[0-9]+\$'")
 	first=$(greatest 2 $((SECONDS_OF_LOAD / 2)))
 	second=$(greatest $((SECONDS_OF_LOAD / 2 + 1)) "$SECONDS_OF_LOAD")
