@@ -97,15 +97,7 @@ plan_catch_up(MigrationPlan *plan)
 			 psprintf("ACCESS SHARE on %s, ROW EXCLUSIVE on %s and its partitions", source,
 					  sql_relation(m->target)),
 			 "no statement does this: rows are put right one by one, past the executor");
-	plan_add_all(plan, sync_trigger_set_sql(m, SYNC_WRITE_THROUGH),
-				 psprintf("SHARE ROW EXCLUSIVE on %s", source),
-				 "writers wait while the rest of the log is drained; live from here on");
 }
-
-/* ------------------------------------------------------------------------
- * Live
- * ------------------------------------------------------------------------
- */
 
 static void
 plan_reverse(MigrationPlan *plan)
@@ -124,6 +116,19 @@ plan_reverse(MigrationPlan *plan)
 						 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(lfirst_oid(lc))), NULL);
 	}
 }
+
+static void
+plan_golive(MigrationPlan *plan)
+{
+	plan_add_all(plan, sync_trigger_set_sql(plan->m, SYNC_WRITE_THROUGH),
+				 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(plan->m->source)),
+				 "writers wait while the rest of the log is drained; live from here on");
+}
+
+/* ------------------------------------------------------------------------
+ * Live
+ * ------------------------------------------------------------------------
+ */
 
 static void
 plan_replaced(MigrationPlan *plan)
@@ -316,6 +321,8 @@ plan_all(MigrationPlan *plan)
 		if (m->state < STATE_LIVE)
 			plan_catch_up(plan);
 		plan_reverse(plan);
+		if (m->state < STATE_LIVE)
+			plan_golive(plan);
 		carry_plan(plan, CARRY_PREPARE);
 		plan_statistics(plan);
 		plan_replaced(plan);
