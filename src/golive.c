@@ -3,9 +3,9 @@
  * golive.c
  *	  catching_up -> live.
  *
- * Where the target had rows before, both tables are compared first.  The log is
- * drained without locking anybody out until little is left, and the way back is
- * paved (reverse.c).  Then one bounded attempt takes SHARE ROW EXCLUSIVE on the
+ * The way back is paved (reverse.c), and where the target had rows before, both
+ * tables are compared.  The log is drained without locking anybody out until
+ * little is left.  Then one bounded attempt takes SHARE ROW EXCLUSIVE on the
  * source: no writer has anything uncommitted.  The rest is drained, the trigger
  * turned to write-through and the state changed, in that transaction.  From its
  * commit on every transaction that writes the source writes the target as well, so
@@ -98,13 +98,13 @@ golive_step(Run *run)
 
 	if (!throttle_may_go(run))
 		return STEP_MORE;
+	if (!is_way_back_paved(run))
+		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	compared = reconcile_step(run);
 	if (compared != STEP_DONE)
 		return compared;
 	if (drain_step(run, false) == STEP_MORE || !little_is_left(run))
 		return STEP_MORE;
-	if (!is_way_back_paved(run))
-		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	run_report(run, "going live");
 	began = GetCurrentTimestamp();
 	ok = run_attempt(run, golive_body, &not_yet, &error);

@@ -97,6 +97,9 @@ plan_catch_up(MigrationPlan *plan)
 			 psprintf("ACCESS SHARE on %s, ROW EXCLUSIVE on %s and its partitions", source,
 					  sql_relation(m->target)),
 			 "no statement does this: rows are put right one by one, past the executor");
+	plan_add_all(plan, sync_trigger_set_sql(m, SYNC_WRITE_THROUGH),
+				 psprintf("SHARE ROW EXCLUSIVE on %s", source),
+				 "writers wait while the rest of the log is drained; live from here on");
 }
 
 static void
@@ -115,14 +118,6 @@ plan_reverse(MigrationPlan *plan)
 			plan_add_all(plan, sync_trigger_reverse_truncate_sql(m, lfirst_oid(lc)),
 						 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(lfirst_oid(lc))), NULL);
 	}
-}
-
-static void
-plan_golive(MigrationPlan *plan)
-{
-	plan_add_all(plan, sync_trigger_set_sql(plan->m, SYNC_WRITE_THROUGH),
-				 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(plan->m->source)),
-				 "writers wait while the rest of the log is drained; live from here on");
 }
 
 /* ------------------------------------------------------------------------
@@ -318,11 +313,9 @@ plan_all(MigrationPlan *plan)
 			plan_copy(plan);
 		if (m->state < STATE_CATCHING_UP)
 			plan_indexes(plan);
-		if (m->state < STATE_LIVE)
-			plan_catch_up(plan);
 		plan_reverse(plan);
 		if (m->state < STATE_LIVE)
-			plan_golive(plan);
+			plan_catch_up(plan);
 		carry_plan(plan, CARRY_PREPARE);
 		plan_statistics(plan);
 		plan_replaced(plan);
