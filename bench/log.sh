@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# the change log: identities drained a second, of many rows and of few, and with an old snapshot held open
+# the change log: identities drained a second, of many rows and of few, under an old snapshot, and at 5,000 changes a second
 #
 # Sourced by script/bench. Timed is the drain from a log full of changes, in state catching_up, to live, in
 # one process. With an old snapshot held no drained entry can be removed: were they looked at again and
