@@ -35,6 +35,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "mirror_internal.h"
 #include "miscadmin.h"
@@ -159,9 +160,9 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 	place->slot_ops = table_slot_callbacks(rel);
 	if (!is_source)
 	{
-		place->from_root = build_attrmap_by_name_if_req(mirror->target_desc, place->desc);
+		place->from_root = build_attrmap_by_name_if_req(mirror->target_desc, place->desc, false);
 		if (place->from_root != NULL)
-			place->to_root = build_attrmap_by_name(place->desc, mirror->target_desc);
+			place->to_root = build_attrmap_by_name(place->desc, mirror->target_desc, false);
 	}
 	for (i = 0; i < place->nkeys; i++)
 	{
@@ -339,7 +340,7 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 	for (i = 0; i < place->nkeys; i++)
 		keys[i].sk_argument = identity[place->key_position[i]];
 
-	scan = index_beginscan(rel, index, snapshot, place->nkeys, 0);
+	scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
 	index_rescan(scan, keys, place->nkeys, NULL, 0);
 	for (;;)
 	{
