@@ -28,13 +28,6 @@
 #define LOCK_CLASS_LEADER 0x4D32
 #define LOCK_CLASS_DRAINER 0x4D33
 
-/*
- * Between two tries at a batch that was given back, doubled each time: what was in the way
- * may be gone in a moment, and what is not is for a person to mend.
- */
-#define BACKOFF_FIRST "interval '0.1 s'"
-#define BACKOFF_LONGEST "interval '1 min'"
-
 static void
 set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
 {
@@ -202,9 +195,7 @@ claim_open(Run *run, const char *kind)
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'running'"
 					  " UNION ALL (SELECT batch, COALESCE(lease, 0) FROM migrate_ext.batch"
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'pending'"
-					  " AND (attempts = 0 OR started_at + LEAST(" BACKOFF_FIRST
-					  " * pg_catalog.power(2, LEAST(attempts, 20) - 1), " BACKOFF_LONGEST ")"
-					  " < pg_catalog.clock_timestamp()) ORDER BY batch LIMIT 16)",
+					  " AND " BATCH_IS_DUE("started_at") " ORDER BY batch LIMIT 16)",
 					  3, types, values, NULL);
 	numbers = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
 	leases = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));

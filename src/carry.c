@@ -24,6 +24,13 @@
 #include "run.h"
 #include "sqlgen.h"
 
+/* Comments come after what they are about, privileges after all that restricts them. */
+static const Carrier *const carriers[] = {
+	&carry_columns, &carry_checks,	 &carry_storage,	  &carry_statistics,	&carry_fk_out,
+	&carry_fk_in,	&carry_triggers, &carry_policies,	  &carry_comments,		&carry_labels,
+	&carry_grants,	&carry_named,	 &carry_publications, &carry_subscriptions,
+};
+
 /* For how long pieces of preparing follow each other. */
 #define PREPARE_MS 1000
 

@@ -14,6 +14,7 @@
 #include "utils/snapmgr.h"
 #include "utils/tuplestore.h"
 
+#include "carry_kinds.h"
 #include "carry_statements.h"
 #include "catalog.h"
 #include "index_def.h"

@@ -41,6 +41,7 @@
 
 #include "carry.h"
 #include "carry_fk.h"
+#include "carry_kinds.h"
 #include "catalog.h"
 #include "debug_point.h"
 #include "lock_queue.h"

@@ -40,6 +40,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "carry_kinds.h"
 #include "carry_statements.h"
 #include "relinfo.h"
 

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * carry_kinds.h
- *	  The carriers there are, in the order in which they work.
+ *	  The carriers there are.  carry.c tells in which order they work.
  *
  *-------------------------------------------------------------------------
  */
@@ -24,12 +24,5 @@ extern const Carrier carry_policies;
 extern const Carrier carry_comments;
 extern const Carrier carry_labels;
 extern const Carrier carry_grants;
-
-/* Comments come after what they are about, privileges after all that restricts them. */
-static const Carrier *const carriers[] = {
-	&carry_columns, &carry_checks,	 &carry_storage,	  &carry_statistics,	&carry_fk_out,
-	&carry_fk_in,	&carry_triggers, &carry_policies,	  &carry_comments,		&carry_labels,
-	&carry_grants,	&carry_named,	 &carry_publications, &carry_subscriptions,
-};
 
 #endif

@@ -21,6 +21,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "carry_kinds.h"
 #include "carry_statements.h"
 #include "catalog_spi.h"
 

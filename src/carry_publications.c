@@ -32,6 +32,7 @@
 
 #include "carry_publications.h"
 #include "catalog.h"
+#include "compat.h"
 #include "relinfo.h"
 #include "sqlgen.h"
 

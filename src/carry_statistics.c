@@ -22,6 +22,7 @@
 #include "utils/builtins.h"
 #include "utils/syscache.h"
 
+#include "carry_kinds.h"
 #include "carry_statements.h"
 #include "catalog.h"
 #include "catalog_spi.h"

@@ -26,6 +26,7 @@
 
 #include "carry_subscriptions.h"
 #include "catalog.h"
+#include "compat.h"
 #include "relinfo.h"
 #include "sqlgen.h"
 

@@ -27,6 +27,7 @@
 #include "utils/builtins.h"
 
 #include "carry.h"
+#include "carry_kinds.h"
 #include "catalog.h"
 #include "catalog_spi.h"
 #include "lock_queue.h"

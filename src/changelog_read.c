@@ -32,6 +32,7 @@
 #include "access/tableam.h"
 #include "catalog/pg_type.h"
 #include "changelog.h"
+#include "compat.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -144,7 +145,7 @@ read_range(Reader *reader, ScanKey keys, int nkeys)
 
 	if (reader->count >= reader->max)
 		return;
-	scan = index_beginscan(reader->rel, reader->index, reader->snapshot, nkeys, 0);
+	scan = index_beginscan(reader->rel, reader->index, reader->snapshot, NULL, nkeys, 0);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	while (reader->count < reader->max &&
 		   index_getnext_slot(scan, ForwardScanDirection, reader->slot))

@@ -3,13 +3,13 @@
  * golive.c
  *	  catching_up -> live.
  *
- * Where the target had rows before, both tables are compared first.  The log is
- * drained without locking anybody out until little is left.  Then
- * one bounded attempt takes SHARE ROW EXCLUSIVE on the source: no writer has
- * anything uncommitted.  The rest is drained, the trigger turned to
- * write-through and the state changed, in that transaction.  From its commit on
- * every transaction that writes the source writes the target as well, so the
- * two are equal in every snapshot taken after it.
+ * The way back is paved (reverse.c), and where the target had rows before, both
+ * tables are compared.  The log is drained without locking anybody out until
+ * little is left.  Then one bounded attempt takes SHARE ROW EXCLUSIVE on the
+ * source: no writer has anything uncommitted.  The rest is drained, the trigger
+ * turned to write-through and the state changed, in that transaction.  From its
+ * commit on every transaction that writes the source writes the target as well, so
+ * the two are equal in every snapshot taken after it.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +25,7 @@
 #include "lock_queue.h"
 #include "other_triggers.h"
 #include "reconcile.h"
+#include "reverse.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -74,6 +75,18 @@ little_is_left(Run *run)
 	return little;
 }
 
+/* From the next state on who writes the source waits for what is locked on the target. */
+static bool
+is_way_back_paved(Run *run)
+{
+	bool paved;
+
+	run_begin(run);
+	paved = run->m == NULL || reverse_is_prepared(run->m);
+	run_commit(run);
+	return paved;
+}
+
 StepResult
 golive_step(Run *run)
 {
@@ -81,11 +94,12 @@ golive_step(Run *run)
 	TimestampTz began;
 	bool not_yet = false;
 	bool ok;
-
 	StepResult compared;
 
 	if (!throttle_may_go(run))
 		return STEP_MORE;
+	if (!is_way_back_paved(run))
+		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	compared = reconcile_step(run);
 	if (compared != STEP_DONE)
 		return compared;

@@ -27,6 +27,7 @@
 #include "catalog/pg_constraint.h"
 #include "catalog/pg_index.h"
 #include "common/hashfn.h"
+#include "compat.h"
 #include "index_def.h"
 #include "nodes/nodes.h"
 #include "optimizer/optimizer.h"
@@ -278,6 +279,7 @@ index_statistics(Relation index)
 		Form_pg_attribute att = TupleDescAttr(RelationGetDescr(index), i);
 		HeapTuple tuple;
 		ColumnStatistics *one;
+		int target;
 
 		if (index->rd_index->indkey.values[i] != 0)
 			continue;
@@ -285,11 +287,12 @@ index_statistics(Relation index)
 								Int16GetDatum(att->attnum));
 		if (!HeapTupleIsValid(tuple))
 			continue;
-		if (((Form_pg_attribute) GETSTRUCT(tuple))->attstattarget >= 0)
+		target = attribute_statistics_target(tuple);
+		if (target >= 0)
 		{
 			one = palloc(sizeof(ColumnStatistics));
 			one->column = att->attnum;
-			one->target = ((Form_pg_attribute) GETSTRUCT(tuple))->attstattarget;
+			one->target = target;
 			statistics = lappend(statistics, one);
 		}
 		ReleaseSysCache(tuple);

@@ -32,6 +32,7 @@
 #include "utils/timeout.h"
 #include "utils/timestamp.h"
 
+#include "compat.h"
 #include "lock_queue.h"
 
 /* Between two looks. */
@@ -60,9 +61,9 @@ look_behind(void)
 	/* for a moment a process is about to wait, and its timeouts are not set */
 	if (awaited == NULL || !get_timeout_active(LOCK_TIMEOUT))
 		return;
-	waiting = awaited->waitProcs.size - 1;
+	waiting = lock_waiters(awaited) - 1;
 	for (i = 0; i < nheld; i++)
-		waiting += held[i]->waitProcs.size;
+		waiting += lock_waiters(held[i]);
 	waited += Max(waiting, 0) * TICK_MS;
 	if (waited >= budget)
 		enable_timeout_after(LOCK_TIMEOUT, 0);
@@ -116,32 +117,22 @@ lock_queue_leave(void)
 	nheld = 0;
 }
 
-/* The lock table's entry for a relation that this process has locked; NULL for one locked by the fast path. */
+/*
+ * The lock table's entry of a lock that this process holds in that mode; NULL for
+ * one held by the fast path.  Taking it once more is what tells.
+ */
 static LOCK *
-entry_of(Oid relid)
+entry_of(Oid relid, LOCKMODE mode)
 {
-	LOCK *found = NULL;
 	LOCKTAG tag;
-	int partition;
-	PROCLOCK *proclock;
-	SHM_QUEUE *queue;
+	LOCALLOCK *local;
+	LOCK *entry;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	partition = LockHashPartition(LockTagHashCode(&tag));
-	queue = &MyProc->myProcLocks[partition];
-	LWLockAcquire(LockHashPartitionLockByIndex(partition), LW_SHARED);
-	proclock = (PROCLOCK *) SHMQueueNext(queue, queue, offsetof(PROCLOCK, procLink));
-	while (proclock != NULL && found == NULL)
-	{
-		LOCK *lock = proclock->tag.myLock;
-
-		if (memcmp(&lock->tag, &tag, sizeof(LOCKTAG)) == 0)
-			found = lock;
-		proclock =
-			(PROCLOCK *) SHMQueueNext(queue, &proclock->procLink, offsetof(PROCLOCK, procLink));
-	}
-	LWLockRelease(LockHashPartitionLockByIndex(partition));
-	return found;
+	(void) LockAcquireExtended(&tag, mode, false, false, true, &local, false);
+	entry = local->lock;
+	LockRelease(&tag, mode, false);
+	return entry;
 }
 
 /* See lock_queue.h. */
@@ -156,7 +147,7 @@ lock_queue_lock(Oid relid, LOCKMODE mode)
 	lock_queue_watch(false);
 	if (budget == 0 || nheld == MAX_HELD)
 		return;
-	entry = entry_of(relid);
+	entry = entry_of(relid, mode);
 	for (i = 0; i < nheld; i++)
 	{
 		if (held[i] == entry)
@@ -180,5 +171,5 @@ lock_queue_holds(Oid relid, LOCKMODE mode)
 	LOCKTAG tag;
 
 	SET_LOCKTAG_RELATION(tag, MyDatabaseId, relid);
-	return LockHeldByMe(&tag, mode);
+	return LockHeldByMe(&tag, mode, false);
 }

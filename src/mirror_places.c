@@ -35,6 +35,7 @@
 #include "access/xact.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "mirror_internal.h"
 #include "miscadmin.h"
@@ -160,9 +161,9 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 	slot_pool_init(&place->made, place->desc, &TTSOpsVirtual);
 	if (!is_source)
 	{
-		place->from_root = build_attrmap_by_name_if_req(mirror->target_desc, place->desc);
+		place->from_root = build_attrmap_by_name_if_req(mirror->target_desc, place->desc, false);
 		if (place->from_root != NULL)
-			place->to_root = build_attrmap_by_name(place->desc, mirror->target_desc);
+			place->to_root = build_attrmap_by_name(place->desc, mirror->target_desc, false);
 	}
 	for (i = 0; i < place->nkeys; i++)
 	{
@@ -359,12 +360,12 @@ begin_scan(Call *call, Place *place, Relation rel, Relation index, Datum *identi
 		MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
 
 		CurrentResourceOwner = mirror->owner;
-		scan = place->scan = index_beginscan(rel, index, snapshot, place->nkeys, 0);
+		scan = place->scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
 		CurrentResourceOwner = save_owner;
 		MemoryContextSwitchTo(old_context);
 	}
 	else if (scan == NULL)
-		scan = index_beginscan(rel, index, snapshot, place->nkeys, 0);
+		scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
 	index_rescan(scan, keys, place->nkeys, NULL, 0);
 	return scan;
 }

@@ -29,6 +29,7 @@
 #include "access/sysattr.h"
 #include "access/tableam.h"
 #include "catalog/index.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "mirror_internal.h"
 #include "utils/datum.h"
@@ -173,7 +174,7 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 							   key->strategies[i], InvalidOid, key->index->rd_indcollation[i],
 							   key->procs[i], key->values[i]);
 
-	scan = index_beginscan(place->rel, key->index, &dirty, nkeys, 0);
+	scan = index_beginscan(place->rel, key->index, &dirty, NULL, nkeys, 0);
 	index_rescan(scan, keys, nkeys, NULL, 0);
 	while (index_getnext_slot(scan, ForwardScanDirection, slot))
 	{

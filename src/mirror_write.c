@@ -30,6 +30,7 @@
 #include "access/xact.h"
 #include "catalog/pg_trigger.h"
 #include "commands/trigger.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "mirror_internal.h"
 #include "utils/fmgroids.h"
@@ -333,7 +334,7 @@ update_row(Call *call, Wanted *wanted)
 	ItemPointerData old = wanted->old->slot->tts_tid;
 	TM_FailureData failure;
 	LockTupleMode lockmode;
-	bool update_indexes;
+	TU_UpdateIndexes update_indexes;
 	List *recheck = NIL;
 
 	begin_new_command(wanted->old->slot);
@@ -341,11 +342,11 @@ update_row(Call *call, Wanted *wanted)
 									   InvalidSnapshot, InvalidSnapshot, true, &failure, &lockmode,
 									   &update_indexes)))
 		return false;
-	if (update_indexes && place->info->ri_NumIndices > 0)
+	if (update_indexes != TU_None && place->info->ri_NumIndices > 0)
 	{
 		hint_indexes(wanted);
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, true, false,
-										NULL, NIL);
+										NULL, NIL, update_indexes == TU_Summarizing);
 	}
 	call->written = true;
 	queue_update(mirror, place, &old, wanted->slot, recheck);
@@ -368,7 +369,7 @@ insert_row(Call *call, Wanted *wanted)
 	table_tuple_insert(place->rel, wanted->slot, GetCurrentCommandId(true), 0, NULL);
 	if (place->info->ri_NumIndices > 0)
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, false, false,
-										NULL, NIL);
+										NULL, NIL, false);
 	call->written = true;
 	if (subject->displaced && mirror->direction == DIRECTION_REVERSE)
 		queue_update(mirror, place, &subject->displaced_tid, wanted->slot, recheck);

@@ -33,6 +33,7 @@
 #include "catalog/pg_class.h"
 #include "columns.h"
 #include "compare.h"
+#include "compat.h"
 #include "errors.h"
 #include "executor/executor.h"
 #include "executor/spi.h"
@@ -202,23 +203,31 @@ typedef struct TableReader
 	RangePlace *place;
 } TableReader;
 
-/* Rows of a page, those of them that the snapshot sees. */
+/* Where rows of the range are seen to stand: they come in order of pages. */
 static void
-read_page(SideReader *side, TableReader *table, TableScanDesc scan, TBMIterateResult *page)
+note_place(SideReader *side, TableReader *table, BlockNumber block)
 {
-	if (!table_scan_bitmap_next_block(scan, page))
-		return;
 	if (table->place == NULL)
 	{
 		table->place = palloc(sizeof(RangePlace));
 		table->place->relfilenode = table->rel->rd_rel->relfilenode;
-		table->place->first = page->blockno;
+		table->place->first = block;
 		side->sums->places = lappend(side->sums->places, table->place);
 	}
-	table->place->last = page->blockno; /* they come in order */
+	table->place->last = block;
+}
 
-	while (table_scan_bitmap_next_tuple(scan, page, table->slot))
+/* Rows of those pages that the snapshot sees.  False if there are too many pages. */
+static bool
+read_pages(SideReader *side, TableReader *table, TIDBitmap *bitmap)
+{
+	BitmapRows rows;
+
+	bitmap_rows_begin(&rows, table->rel, GetActiveSnapshot(), bitmap);
+	while (bitmap_rows_next(&rows, table->slot))
 	{
+		CHECK_FOR_INTERRUPTS();
+		note_place(side, table, ItemPointerGetBlockNumber(&table->slot->tts_tid));
 		if (side->eval == NULL)
 			add_row(side, table->slot, table->attnums);
 		else if (table->to_root == NULL)
@@ -227,27 +236,8 @@ read_page(SideReader *side, TableReader *table, TableScanDesc scan, TBMIterateRe
 			add_computed_row(side,
 							 execute_attr_map_slot(table->to_root, table->slot, side->root_slot));
 	}
-}
-
-/* False if there are too many pages. */
-static bool
-read_pages(SideReader *side, TableReader *table, TIDBitmap *bitmap)
-{
-	TableScanDesc scan = table_beginscan_bm(table->rel, GetActiveSnapshot(), 0, NULL);
-	TBMIterator *pages = tbm_begin_iterate(bitmap);
-	TBMIterateResult *page;
-	bool exact = true;
-
-	while (exact && (page = tbm_iterate(pages)) != NULL)
-	{
-		CHECK_FOR_INTERRUPTS();
-		exact = page->ntuples >= 0;
-		if (exact)
-			read_page(side, table, scan, page);
-	}
-	tbm_end_iterate(pages);
-	table_endscan(scan);
-	return exact;
+	bitmap_rows_end(&rows);
+	return !rows.lossy;
 }
 
 /* Which attribute of this table is which of the root's. */
@@ -258,7 +248,7 @@ map_attributes(SideReader *side, TableReader *table)
 
 	table->attnums = side->attnums;
 	if (table->rel != side->root)
-		table->to_root = build_attrmap_by_name_if_req(RelationGetDescr(table->rel), root);
+		table->to_root = build_attrmap_by_name_if_req(RelationGetDescr(table->rel), root, false);
 	if (table->to_root == NULL || side->eval != NULL)
 		return;
 	table->attnums = palloc(side->natts * sizeof(AttrNumber));
@@ -277,7 +267,7 @@ read_by_index(SideReader *side, TableReader *table, RangeKey *key)
 	bool done = true;
 
 	range_scan_keys(&keys, key, side->low, side->high);
-	scan = index_beginscan_bitmap(index, GetActiveSnapshot(), keys.n);
+	scan = index_beginscan_bitmap(index, GetActiveSnapshot(), NULL, keys.n);
 	index_rescan(scan, keys.keys, keys.n, NULL, 0);
 	(void) index_getbitmap(scan, bitmap);
 	index_endscan(scan);

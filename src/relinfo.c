@@ -435,11 +435,11 @@ read_shape_line(const char *line)
 {
 	ShapeColumn *column = palloc0(sizeof(ShapeColumn));
 	char *quoted = shape_column(line);
-	char *rest = strchr(line, ' ') + 1 + strlen(quoted);
+	char *rest;
 
 	column->attnum = (AttrNumber) strtol(line, NULL, 10);
 	column->name = unquote(quoted);
-	column->type = (Oid) strtoul(rest, &rest, 10);
+	column->type = (Oid) strtoul(strchr(line, ' ') + 1 + strlen(quoted), &rest, 10);
 	column->typmod = (int32) strtol(rest, &rest, 10);
 	column->collation = (Oid) strtoul(rest, &rest, 10);
 	column->not_null = strncmp(rest, SHAPE_NOT_NULL, strlen(SHAPE_NOT_NULL)) == 0;

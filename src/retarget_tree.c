@@ -34,6 +34,7 @@
 #include "parser/analyze.h"
 #include "utils/lsyscache.h"
 
+#include "compat.h"
 #include "retarget.h"
 
 /* The range table of a query, or what stands for it: new numbers of columns. */
@@ -156,9 +157,12 @@ static void
 change_table(Walk *w, Query *query, RangeTblEntry *rte, int entry)
 {
 	Retarget *r = w->r;
+	RTEPermissionInfo *permissions = query_permissions(query, rte);
 	bool is_result = query->resultRelation == entry + 1;
 
 	set_table(w, w->level, entry);
+	if (permissions != NULL)
+		permissions->relid = r->to;
 	rte->relid = r->to;
 	if (rte->relkind != RELKIND_COMPOSITE_TYPE) /* EXCLUDED */
 	{
@@ -171,10 +175,12 @@ change_table(Walk *w, Query *query, RangeTblEntry *rte, int entry)
 	}
 	if (r->identical)
 		return;
-	rte->selectedCols = new_set(r, rte->selectedCols);
-	rte->insertedCols = new_set(r, rte->insertedCols);
-	rte->updatedCols = new_set(r, rte->updatedCols);
-	rte->extraUpdatedCols = new_set(r, rte->extraUpdatedCols);
+	if (permissions != NULL)
+	{
+		permissions->selectedCols = new_set(r, permissions->selectedCols);
+		permissions->insertedCols = new_set(r, permissions->insertedCols);
+		permissions->updatedCols = new_set(r, permissions->updatedCols);
+	}
 	rte->eref->colnames = new_names(r, rte->eref->colnames);
 	if (rte->alias != NULL && rte->alias->colnames != NIL)
 	{

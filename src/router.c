@@ -28,6 +28,7 @@
 #include "access/attmap.h"
 #include "access/table.h"
 #include "access/tupconvert.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
@@ -179,7 +180,7 @@ level_init(Router *router, Level *level, Relation rel)
 	{
 		TupleDesc root_desc = RelationGetDescr(router->root.rel);
 
-		level->map = build_attrmap_by_name_if_req(root_desc, RelationGetDescr(rel));
+		level->map = build_attrmap_by_name_if_req(root_desc, RelationGetDescr(rel), false);
 		/* a copy of the descriptor: no reference that a resource owner counts */
 		if (level->map != NULL)
 			level->slot = MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)),

@@ -29,6 +29,7 @@
 #include "utils/builtins.h"
 
 #include "catalog_spi.h"
+#include "compat.h"
 #include "snapshots.h"
 
 /*
@@ -66,7 +67,7 @@ holders(FullTransactionId stable, int *n)
 static void
 append_vxid(StringInfo list, VirtualTransactionId vxid)
 {
-	appendStringInfo(list, "%s%d/%u", list->len > 0 ? " " : "", vxid.backendId,
+	appendStringInfo(list, "%s%d/%u", list->len > 0 ? " " : "", vxid.procNumber,
 					 vxid.localTransactionId);
 }
 
@@ -101,7 +102,7 @@ snapshots_remaining(FullTransactionId stable, const char *captured)
 	int i;
 
 	initStringInfo(&list);
-	while (sscanf(place, " %d/%u%n", &vxid.backendId, &vxid.localTransactionId, &length) == 2)
+	while (sscanf(place, " %d/%u%n", &vxid.procNumber, &vxid.localTransactionId, &length) == 2)
 	{
 		place += length;
 		for (i = 0; i < n; i++)

@@ -129,7 +129,7 @@ empty_storage(Relation rel)
 		RelationSetNewRelfilenumber(toastrel, toastrel->rd_rel->relpersistence);
 		relation_close(toastrel, NoLock);
 	}
-	reindex_relation(RelationGetRelid(rel), REINDEX_REL_PROCESS_TOAST, &params);
+	reindex_relation(NULL, RelationGetRelid(rel), REINDEX_REL_PROCESS_TOAST, &params);
 	pgstat_count_truncate(rel);
 }
 

@@ -26,6 +26,7 @@
 #include "access/tableam.h"
 #include "access/tupconvert.h"
 #include "access/xact.h"
+#include "compat.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodes.h"
@@ -327,7 +328,8 @@ leaf_open(TupleWriter *writer, Leaf *leaf)
 				 errmsg("partition \"%s\" is not a plain table", RelationGetRelationName(rel)),
 				 errdetail_relkind_not_supported(rel->rd_rel->relkind)));
 
-	leaf->map = build_attrmap_by_name_if_req(RelationGetDescr(writer->root), RelationGetDescr(rel));
+	leaf->map =
+		build_attrmap_by_name_if_req(RelationGetDescr(writer->root), RelationGetDescr(rel), false);
 	if (leaf->map != NULL)
 		leaf->slot =
 			MakeSingleTupleTableSlot(CreateTupleDescCopy(RelationGetDescr(rel)), &TTSOpsVirtual);
@@ -449,7 +451,7 @@ insert_index_entries(TupleWriter *writer, Leaf *leaf, TupleTableSlot **slots)
 	{
 		slots[i]->tts_tableOid = leaf->relid;
 		(void) ExecInsertIndexTuples(leaf->result, slots[i], writer->estate, false, false, NULL,
-									 NIL);
+									 NIL, false);
 		ResetPerTupleExprContext(writer->estate);
 	}
 }
