@@ -183,8 +183,6 @@ bench() {
 		another_server
 		measure "${one%_*}" "${one#*_}"
 	done
-	say ""
-	say "| milliseconds | swaps | updates/s | held, median | 95 % | longest wait, median | 95 % | goal: held |"
-	say "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
-	printf '%s\n' "${swaps[@]}"
+	note "" "| milliseconds | swaps | updates/s | held, median | 95 % | longest wait, median | 95 % | goal: held |" \
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |" "${swaps[@]}"
 }

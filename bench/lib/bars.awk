@@ -6,7 +6,7 @@
 
 BEGIN {
 	FS = "\t"
-	LEFT = 190; WIDTH = 720; BAR = 22; STEP = 34; TOP = 52
+	LEFT = 212; WIDTH = 740; BAR = 22; STEP = 34; TOP = 52
 }
 
 {
