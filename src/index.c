@@ -490,6 +490,7 @@ index_step(Run *run)
 		run_limit_lock_waits(run);
 		LockRelationOid(run->m->source, AccessShareLock);
 		LockRelationOid(run->m->target, AccessShareLock);
+		guard_check(run->m);
 		if (batch_count(run->m, BATCH_INDEX) == 0)
 			add_batches(run);
 		if (batch_open_count(run->m, BATCH_INDEX) == 0)

@@ -553,9 +553,9 @@ record(Migration *m, VerifyPass *pass, VerifyCounts *counts, bool complete)
 
 	/*
 	 * Nothing is new: nothing was read again in the background, or, by the leader before
-	 * a swap, what was found clean is so still.
+	 * a swap, what was found clean is so still, and counts.
 	 */
-	if (clean && complete && m->verified_at != 0 &&
+	if (clean && complete && verify_holds(m) &&
 		((verify_ranges_count(m->id, &read) > 0 && read == 0) ||
 		 (!pass->background && m->goal != m->state && leader_pid(m->id) == MyProcPid)))
 		return;
