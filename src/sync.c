@@ -300,10 +300,19 @@ write_change(SyncTable *table, TriggerData *trigger)
 	SetUserIdAndSecContext(userid, sec_context);
 }
 
-/*
- * Is the target what the application writes to?  Told by the source's trigger,
- * in a catalog field, so that it holds whatever the writer's snapshot.
- */
+/* See sync_internal.h. */
+bool
+sync_is_reverse(SyncTable *table, Relation source)
+{
+	Migration *m;
+
+	if (sync_trigger_is_forward(source))
+		return false;
+	m = table->valid ? table->m : catalog_load_latest(table->migration_id);
+	return m != NULL && m->state == STATE_SWAPPED;
+}
+
+/* Must the source follow what was written to the target? */
 static bool
 is_reverse_in_force(SyncTable *table)
 {
@@ -315,7 +324,7 @@ is_reverse_in_force(SyncTable *table)
 		sync_warn(table, "The other table of the migration has been dropped.");
 		return false;
 	}
-	result = !sync_trigger_is_forward(source);
+	result = sync_is_reverse(table, source);
 	table_close(source, NoLock);
 	return result;
 }
@@ -332,6 +341,7 @@ sync_check_late(SyncTable *table)
 	Migration *m = table->valid ? table->m : catalog_load_latest(table->migration_id);
 
 	if (m != NULL && m->state == STATE_LIVE && TransactionIdIsNormal(m->trigger_xmin) &&
+		!TransactionIdIsCurrentTransactionId(m->trigger_xmin) &&
 		XidInMVCCSnapshot(m->trigger_xmin, GetActiveSnapshot()))
 		ereport(ERROR, (errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
 						errmsg("could not serialize access due to a swap of tables"),

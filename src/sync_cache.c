@@ -11,8 +11,8 @@
  * The relation cache tells when to read again: whatever changes source,
  * target, log or leaf (a column, the owner, a new partition) invalidates their
  * entries, and a lock on the table makes us see that in time.  The callback only
- * marks.  The state isn't remembered at all: what a trigger does is told by its
- * function, and which direction is in force by the source's trigger.
+ * marks.  What a trigger does is told by its function, and which direction is in
+ * force by the source's trigger and the state, which each swap makes us read again.
  *
  * A trigger whose migration or log is gone (a restored dump), or that stands on
  * a table which isn't the migration's (a detached partition), says so once and

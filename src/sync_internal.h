@@ -47,6 +47,15 @@ extern SyncTable *sync_table(FunctionCallInfo fcinfo, Direction direction, bool 
 extern void sync_warn(SyncTable *table, const char *reason);
 
 /*
+ * Is the target what the application writes to?  source is the migration's, locked by
+ * the caller (ROW EXCLUSIVE or stronger), so that no swap is under way.  Its trigger
+ * tells, in a catalog field, whatever the writer's snapshot; one that is not enabled
+ * may be so by somebody else's doing, and then the migration's state tells, as the
+ * latest snapshot sees it.
+ */
+extern bool sync_is_reverse(SyncTable *table, Relation source);
+
+/*
  * The target was written while forward is in force: 40001 if that was not so
  * when the statement began.
  */

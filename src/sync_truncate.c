@@ -268,14 +268,14 @@ delete_partition_rows(Migration *m, Oid leaf)
  * not the back side.
  */
 static bool
-open_original(Migration *m, LOCKMODE lockmode)
+open_original(SyncTable *table, LOCKMODE lockmode)
 {
-	Relation original = try_table_open(m->source, lockmode);
+	Relation original = try_table_open(table->m->source, lockmode);
 	bool result;
 
 	if (original == NULL)
 		return false;
-	result = !sync_trigger_is_forward(original) && RelationGetNumberOfBlocks(original) > 0;
+	result = sync_is_reverse(table, original) && RelationGetNumberOfBlocks(original) > 0;
 	table_close(original, NoLock);
 	return result;
 }
@@ -313,7 +313,7 @@ migrate_ext_sync_reverse_truncate(PG_FUNCTION_ARGS)
 	if (table == NULL)
 		return PointerGetDatum(NULL);
 	whole = RelationGetRelid(trigger->tg_relation) == table->m->target;
-	if (!open_original(table->m, whole ? AccessExclusiveLock : RowExclusiveLock))
+	if (!open_original(table, whole ? AccessExclusiveLock : RowExclusiveLock))
 	{
 		sync_check_late(table);
 		return PointerGetDatum(NULL);
