@@ -270,9 +270,14 @@ delete_partition_rows(Migration *m, Oid leaf)
 static bool
 open_original(Migration *m, LOCKMODE lockmode)
 {
-	Relation original = try_table_open(m->source, lockmode);
+	Migration *now = catalog_load_latest(m->id);
+	Relation original;
 	bool result;
 
+	/* the source's trigger, tampered with, must not pass for swapped tables */
+	if (now == NULL || now->state != STATE_SWAPPED)
+		return false;
+	original = try_table_open(m->source, lockmode);
 	if (original == NULL)
 		return false;
 	result = !sync_trigger_is_forward(original) && RelationGetNumberOfBlocks(original) > 0;
