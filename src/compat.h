@@ -134,6 +134,19 @@ lock_waiters(const LOCK *lock)
 #endif
 }
 
+/*
+ * After ExecInsertIndexTuples(): what an access method (BRIN, since 17) keeps for
+ * the next row are pages, and those are of the resource owner of this moment.
+ */
+static inline void
+index_inserts_end(ResultRelInfo *result pg_attribute_unused())
+{
+#if PG_VERSION_NUM >= 170000
+	for (int i = 0; i < result->ri_NumIndices; i++)
+		index_insert_cleanup(result->ri_IndexRelationDescs[i], result->ri_IndexRelationInfo[i]);
+#endif
+}
+
 /* The statistics target of a column, by its row of pg_attribute; -1: the default, which is NULL from 17 on. */
 static inline int
 attribute_statistics_target(HeapTuple tuple)

@@ -337,6 +337,7 @@ update_row(Call *call, Wanted *wanted)
 		hint_indexes(wanted);
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, true, false,
 										NULL, NIL, update_indexes == TU_Summarizing);
+		index_inserts_end(place->info);
 	}
 	call->written = true;
 	queue_update(mirror, place, &old, wanted->slot, recheck);
@@ -358,8 +359,11 @@ insert_row(Call *call, Wanted *wanted)
 
 	table_tuple_insert(place->rel, wanted->slot, GetCurrentCommandId(true), 0, NULL);
 	if (place->info->ri_NumIndices > 0)
+	{
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, false, false,
 										NULL, NIL, false);
+		index_inserts_end(place->info);
+	}
 	call->written = true;
 	if (subject->displaced && mirror->direction == DIRECTION_REVERSE)
 		queue_update(mirror, place, &subject->displaced_tid, wanted->slot, recheck);

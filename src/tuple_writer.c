@@ -454,6 +454,7 @@ insert_index_entries(TupleWriter *writer, Leaf *leaf, TupleTableSlot **slots)
 									 NIL, false);
 		ResetPerTupleExprContext(writer->estate);
 	}
+	index_inserts_end(leaf->result);
 }
 
 /* Write the leaf's buffered rows. */
