@@ -120,7 +120,7 @@ compile_checks(Mirror *mirror, TupleConstr *constr)
 	int i;
 
 	for (i = 0; i < constr->num_check; i++)
-		checks[i] = ExecPrepareExpr(stringToNode(constr->check[i].ccbin), mirror->estate);
+		checks[i] = prepare_check(&constr->check[i], mirror->estate);
 	MemoryContextSwitchTo(old_context);
 	return checks;
 }

@@ -281,7 +281,7 @@ prepare_checks(TupleWriter *writer, Leaf *leaf)
 	leaf->checks = palloc(constraints->num_check * sizeof(ExprState *));
 	for (; leaf->nchecks < constraints->num_check; leaf->nchecks++)
 		leaf->checks[leaf->nchecks] =
-			ExecPrepareExpr(stringToNode(constraints->check[leaf->nchecks].ccbin), writer->estate);
+			prepare_check(&constraints->check[leaf->nchecks], writer->estate);
 }
 
 /*

@@ -106,7 +106,9 @@ AS $$
                FROM pg_catalog.pg_class c JOIN migrate_ext.migration m ON m.id = migration_id
                WHERE c.oid = back AND m.made_target),
          wanted AS MATERIALIZED (
-             SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, front, b.alias) AS expression
+             SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, front, b.alias) AS expression,
+                    -- since PostgreSQL 18 there are some that are but told
+                    CASE WHEN pg_catalog.to_jsonb(k)->>'conenforced' = 'false' THEN 'NOT ENFORCED' ELSE 'NOT VALID' END AS how
              FROM b, pg_catalog.pg_constraint k WHERE k.conrelid = front AND k.contype = 'c'),
          there AS MATERIALIZED (
              SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, back, b.alias) AS expression
@@ -126,7 +128,7 @@ AS $$
           LEFT JOIN wanted w ON w.conname = t.conname
           WHERE w.conname IS NULL OR w.expression <> t.expression
           UNION ALL
-          SELECT 2, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', b.name, w.conname, w.expression)
+          SELECT 2, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) %s', b.name, w.conname, w.expression, w.how)
           FROM b, wanted w
           LEFT JOIN there t ON t.conname = w.conname
           WHERE t.conname IS NULL OR w.expression <> t.expression

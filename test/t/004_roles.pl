@@ -11,6 +11,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# Settings come and go.
+my ($major) = qx(pg_config --version) =~ /(\d+)/;
+
 # What the test itself needs, in spite of what the database has: see make_hostile.
 my %SANE = (
 	default_transaction_isolation       => 'read committed',
@@ -23,7 +26,8 @@ my %SANE = (
 	statement_timeout                   => '0',
 	lock_timeout                        => '0',
 	idle_session_timeout                => '0',
-	idle_in_transaction_session_timeout => '0');
+	idle_in_transaction_session_timeout => '0',
+	$major >= 17 ? (transaction_timeout => '0') : ());
 
 $ENV{PGOPTIONS} = pgoptions(%SANE);
 
@@ -94,14 +98,15 @@ sub make_hostile
 		quote_all_identifiers               => 'on',
 		standard_conforming_strings         => 'off',
 		transform_null_equals               => 'on',
-		array_nulls                         => 'off',
-		force_parallel_mode                 => "'regress'");
+		array_nulls                         => 'off');
+	$hostile{ $major < 16 ? 'force_parallel_mode' : 'debug_parallel_query' } = "'regress'";
+	$hostile{transaction_timeout} = "'100ms'" if $major >= 17;
 	sql(join ' ', map { "ALTER $what SET $_ = $hostile{$_};" } sort keys %hostile);
 	return;
 }
 
 # What a call itself needs: it writes, and may take its time. Everything else stays hostile.
-my %MAY_CALL = (default_transaction_read_only => 'off', statement_timeout => '0');
+my %MAY_CALL = (default_transaction_read_only => 'off', statement_timeout => '0', $major >= 17 ? (transaction_timeout => '0') : ());
 
 # ---------------------------------------------------------------------------------------------
 # An owner's migration
