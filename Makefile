@@ -6,6 +6,7 @@
 #   make installcheck        all suites, each on throwaway servers of its own; not as root
 #   make format              src/ through clang-format
 #   make check-style         what CI refuses
+#   make bench               the backfill against those who do the same; as root
 #
 # script/test does build, install and check in one go, in a folder of its own.
 
@@ -108,6 +109,12 @@ stress:
 	$(with_cluster) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
 
 # ---------------------------------------------------------------------------------------------
+# Benchmarks, on a server of their own: script/bench --list names them
+
+bench:
+	$(srcdir)/script/bench $(BENCH)
+
+# ---------------------------------------------------------------------------------------------
 # Style
 
 CLANG_FORMAT ?= clang-format
@@ -118,4 +125,4 @@ format:
 check-style:
 	CLANG_FORMAT='$(CLANG_FORMAT)' $(srcdir)/script/check-style
 
-.PHONY: FORCE stress installcheck installcheck-regress installcheck-isolation installcheck-tap format check-style
+.PHONY: FORCE bench stress installcheck installcheck-regress installcheck-isolation installcheck-tap format check-style

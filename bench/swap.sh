@@ -142,9 +142,10 @@ percentiles() {
 }
 
 # The wait of a client from when its turn was due is another thing: only what it waited for the server.
+# The last line is cut short when the load is ended, and its numbers with it.
 waits() {
 	sql 'CREATE UNLOGGED TABLE latency (us bigint, at timestamptz)'
-	cat "$work"/tmp/latency* |
+	head -qn -1 "$work"/tmp/latency* |
 		awk '$3 - $7 > 2000 { printf "%d\t%s.%06d\n", $3 - $7, strftime("%Y-%m-%d %H:%M:%S", $5, 1), $6 }' |
 		psql_here -c "SET TimeZone = 'UTC'" -c 'COPY latency FROM STDIN'
 	sql 'CREATE INDEX ON latency (at)'
@@ -182,8 +183,6 @@ bench() {
 		another_server
 		measure "${one%_*}" "${one#*_}"
 	done
-	say ""
-	say "| milliseconds | swaps | updates/s | held, median | 95 % | longest wait, median | 95 % | goal: held |"
-	say "| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |"
-	printf '%s\n' "${swaps[@]}"
+	note "" "| milliseconds | swaps | updates/s | held, median | 95 % | longest wait, median | 95 % | goal: held |" \
+		"| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |" "${swaps[@]}"
 }

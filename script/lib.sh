@@ -215,6 +215,9 @@ timed_out() {
 
 # The settings of a plain installation, but for room to work in. No shared_preload_libraries: the
 # extension needs none. fsync stays on, so that times are what a real server's would be.
+# server_settings are more of them, lines of postgresql.conf.
+server_settings=()
+
 start_server() {
 	as_postgres initdb -D "$work/data" -A peer --no-sync -E UTF8 >"$work/initdb.log"
 	as_postgres tee -a "$work/data/postgresql.conf" >"$work/tmp/settings" <<-END
@@ -224,6 +227,7 @@ start_server() {
 		max_wal_size = 4GB
 		checkpoint_timeout = 15min
 		log_min_messages = warning
+		$(printf '%s\n' "${server_settings[@]}")
 	END
 	as_postgres pg_ctl start -w -D "$work/data" -l "$work/tmp/server.log" >"$work/pg_ctl.log"
 }

@@ -132,6 +132,73 @@ INSERT INTO kept_new VALUES (10, 2, 'past the trigger');
 CALL migrate_ext.finalize('kept', '1 minute');
 TABLE again;
 CALL migrate_ext.cancel('kept');
+
+-- an error that passes costs a range one reading, in verify() and in a swap: not all begins anew
+CREATE SEQUENCE tries;
+CREATE SEQUENCE calls;
+CREATE FUNCTION verify.busy(id integer, v text) RETURNS text IMMUTABLE LANGUAGE plpgsql AS $$
+DECLARE
+    codes constant text[] := '{40001,40P01,55P03}';
+    code text;
+BEGIN
+    PERFORM nextval('verify.calls');
+    code := CASE WHEN id = 30000 THEN codes[nextval('verify.tries') - 100] END;
+    IF code IS NOT NULL THEN
+        RAISE EXCEPTION USING ERRCODE = code, MESSAGE = 'not now';
+    END IF;
+    RETURN v;
+END
+$$;
+CREATE TABLE busy (id integer PRIMARY KEY, v text);
+INSERT INTO busy SELECT i, 'row ' || i FROM generate_series(1, 60000) i;
+SELECT migrate_ext.partition_by_hash('busy', 'id', 2, options => '{"columns": {"v": "verify.busy(s.id, s.v)"}}');
+SELECT migrate_ext.configure('busy', 'batch_target_ms', '10');
+CALL migrate_ext.run('busy');
+SELECT setval('tries', 100), setval('calls', 1);
+CALL migrate_ext.verify('busy', '2 minutes');
+SELECT checked_rows, missing + extra + different AS differ, complete FROM migrate_ext.verifications WHERE migration = 'busy';
+SELECT (SELECT last_value FROM tries) AS tries, (SELECT last_value < 130000 FROM calls) AS others_once,
+       (SELECT sum(attempts) FROM migrate_ext.verified_range) AS attempts_left, count(*) AS passes
+FROM migrate_ext.events WHERE migration = 'busy' AND kind = 'verified';
+UPDATE busy SET v = 'written' WHERE id = 30000;
+SELECT setval('tries', 100), setval('calls', 1);
+CALL migrate_ext.finalize('busy', '2 minutes');
+SELECT (SELECT last_value FROM tries) AS tries, (SELECT last_value < 130000 FROM calls) AS others_once, count(*) AS passes
+FROM migrate_ext.events WHERE migration = 'busy' AND kind = 'verified';
+CALL migrate_ext.complete('busy', true);
+-- one that is not of that kind is told at once
+CREATE TABLE stuck (id integer PRIMARY KEY, v integer);
+INSERT INTO stuck VALUES (1, 1), (2, 2);
+CREATE FUNCTION verify.stuck(v integer) RETURNS integer IMMUTABLE LANGUAGE plpgsql AS $$
+BEGIN
+    RETURN CASE currval('verify.tries') WHEN 1 THEN 1 / (v - 2) ELSE v END;
+END
+$$;
+SELECT setval('tries', 2);
+SELECT migrate_ext.partition_by_hash('stuck', 'id', 2, options => '{"columns": {"v": "verify.stuck(s.v)"}}');
+CALL migrate_ext.run('stuck');
+SELECT setval('tries', 1);
+\set VERBOSITY terse
+CALL migrate_ext.verify('stuck');
+\set VERBOSITY default
+SELECT setval('tries', 2);
+CALL migrate_ext.verify('stuck');
+SELECT checked_rows, missing + extra + different AS differ FROM migrate_ext.verifications WHERE migration = 'stuck';
+CALL migrate_ext.cancel('stuck');
+-- the same for a migration that fills a key
+CREATE TABLE keyed (id integer PRIMARY KEY, k integer);
+INSERT INTO keyed VALUES (30000);
+CREATE FUNCTION verify.no_key(id integer) RETURNS integer IMMUTABLE LANGUAGE sql AS $$ SELECT NULL::integer FROM verify.busy(id, '') $$;
+SELECT setval('tries', 1000);
+SELECT migrate_ext.add_sharding_key('keyed', 'k', 'integer', 'verify.no_key(s.id)', false);
+SELECT migrate_ext.backfill_key('keyed', 'k', '{"on_null_key": "skip"}');
+CALL migrate_ext.run('keyed');
+SELECT setval('tries', 100);
+CALL migrate_ext.verify('keyed');
+SELECT checked_rows, missing, skipped, complete FROM migrate_ext.verifications WHERE migration = 'keyed';
+SELECT last_value > 103 AS again FROM tries;
+CALL migrate_ext.cancel('keyed');
+
 SET client_min_messages = error;
-SELECT migrate_ext.forget('kept');
+SELECT migrate_ext.forget(m) FROM unnest('{kept,busy,stuck,keyed}'::text[]) m;
 DROP SCHEMA verify CASCADE;

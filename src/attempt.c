@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * attempt.c
- *	  What becomes of an attempt at exclusive locks that failed.
+ *	  What becomes of an attempt that failed, at exclusive locks above all.
  *
  * An attempt is one transaction.  It asks for its locks, and everybody who
  * comes after it queues up behind it; so it gives up soon, lets the queue
@@ -19,6 +19,7 @@
 #include "blockers.h"
 #include "catalog.h"
 #include "debug_point.h"
+#include "errors.h"
 #include "lock_queue.h"
 #include "run.h"
 #include "swap_request.h"
@@ -29,6 +30,16 @@
  */
 #define BACKOFF_FIRST_MS 100
 #define BACKOFF_LONGEST_MS 5000
+
+/*
+ * Between two tries at work that an error came in the way of, which passes: not so long that
+ * a pause would be noticed late.
+ */
+#define AGAIN_FIRST_MS 100
+#define AGAIN_LONGEST_MS 1000
+
+/* Whoever was in the way is gone by then, or stays. */
+#define AGAIN_TIMES 10
 
 /* How such a last_error begins, and is known again. */
 #define WAITING_FOR_LOCK "the lock against writers is waited for; it is held up by "
@@ -168,6 +179,15 @@ attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began)
 	ms = Min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * (double) (1 << Min(run->attempts, 10)));
 	run_sleep(run, (long) (ms * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state))));
 	return STEP_WAIT;
+}
+
+bool
+attempt_again(Run *run, const ErrorData *error, int *failures)
+{
+	if (error_kind(error->sqlerrcode) != ERROR_AGAIN || ++*failures >= AGAIN_TIMES)
+		return false;
+	run_sleep(run, Min(AGAIN_LONGEST_MS, AGAIN_FIRST_MS << (*failures - 1)));
+	return true;
 }
 
 void

@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * attempt.h
- *	  What becomes of an attempt at exclusive locks that failed.
+ *	  What becomes of an attempt that failed, at exclusive locks above all.
  *
  *-------------------------------------------------------------------------
  */
@@ -30,6 +30,13 @@ extern void attempt_back_off(Run *run, int n, TimestampTz deadline);
  * again.  began: when the attempt did.  In transactions of its own.
  */
 extern StepResult attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began);
+
+/*
+ * Is this error one that passes, and not yet the tenth in a row?  Then some time has
+ * passed, longer each time, and the work that failed is to be done again.  *failures
+ * counts them; the caller sets it to 0 when the work succeeds.  Outside of a transaction.
+ */
+extern bool attempt_again(Run *run, const ErrorData *error, int *failures);
 
 /* Withdraw the request because of this error, in a transaction of its own. */
 extern void attempt_refuse(Run *run, const ErrorData *error);

@@ -28,13 +28,6 @@
 #define LOCK_CLASS_LEADER 0x4D32
 #define LOCK_CLASS_DRAINER 0x4D33
 
-/*
- * Between two tries at a batch that was given back, doubled each time: what was in the way
- * may be gone in a moment, and what is not is for a person to mend.
- */
-#define BACKOFF_FIRST "interval '0.1 s'"
-#define BACKOFF_LONGEST "interval '1 min'"
-
 static void
 set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
 {
@@ -48,16 +41,18 @@ set_tag(LOCKTAG *tag, int64 key, uint16 lockclass)
 static int
 holder(int64 key, uint16 lockclass)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid types[] = {OIDOID, OIDOID, OIDOID, INT4OID};
 	Datum values[] = {ObjectIdGetDatum(MyDatabaseId), ObjectIdGetDatum((uint32) (key >> 32)),
 					  ObjectIdGetDatum((uint32) key), Int32GetDatum(lockclass)};
 	bool isnull;
 	Datum pid;
 
-	pid = catalog_scalar("SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
-						 " AND database = $1 AND classid = $2 AND objid = $3 AND objsubid = $4"
-						 " AND granted LIMIT 1",
-						 4, types, values, &isnull);
+	pid = catalog_scalar_kept(&plan,
+							  "SELECT pid FROM pg_catalog.pg_locks WHERE locktype = 'advisory'"
+							  " AND database = $1 AND classid = $2 AND objid = $3 AND objsubid = $4"
+							  " AND granted LIMIT 1",
+							  4, types, values, &isnull);
 	return isnull ? 0 : DatumGetInt32(pid);
 }
 
@@ -146,10 +141,11 @@ batch_add(Migration *m, const char *kind, Oid relation, const char *detail)
 static Batch *
 claim_existing(Run *run, int64 number, int64 old_lease)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT4OID};
 	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(number), Int64GetDatum(old_lease),
 					  Int64GetDatum(run->lease), Int32GetDatum(MyProcPid)};
-	CatalogCall call = {0};
+	CatalogCall call = {.plan = &plan};
 	Batch *batch = NULL;
 	bool isnull;
 
@@ -186,10 +182,11 @@ claim_existing(Run *run, int64 number, int64 old_lease)
 static Batch *
 claim_open(Run *run, const char *kind)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid types[] = {INT8OID, TEXTOID, INT4OID};
 	Datum values[] = {Int64GetDatum(run->m->id), CStringGetTextDatum(kind),
 					  Int32GetDatum(run->m->epoch)};
-	CatalogCall call = {0};
+	CatalogCall call = {.plan = &plan};
 	int64 *numbers;
 	int64 *leases;
 	uint64 n;
@@ -202,9 +199,7 @@ claim_open(Run *run, const char *kind)
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'running'"
 					  " UNION ALL (SELECT batch, COALESCE(lease, 0) FROM migrate_ext.batch"
 					  " WHERE migration = $1 AND kind = $2 AND epoch = $3 AND state = 'pending'"
-					  " AND (attempts = 0 OR started_at + LEAST(" BACKOFF_FIRST
-					  " * pg_catalog.power(2, LEAST(attempts, 20) - 1), " BACKOFF_LONGEST ")"
-					  " < pg_catalog.clock_timestamp()) ORDER BY batch LIMIT 16)",
+					  " AND " BATCH_IS_DUE("started_at") " ORDER BY batch LIMIT 16)",
 					  3, types, values, NULL);
 	numbers = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
 	leases = MemoryContextAlloc(call.outer, sizeof(int64) * (n + 1));
@@ -272,27 +267,31 @@ batch_claim(Run *run, const char *kind, BlockNumber blocks)
 bool
 batch_begin(Run *run, Batch *batch)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid types[] = {INT8OID, INT8OID, INT8OID, INT4OID};
 	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch),
 					  Int64GetDatum(run->lease), Int32GetDatum(run->m->epoch)};
 
-	return catalog_exec("UPDATE migrate_ext.batch SET state = 'done' WHERE migration = $1"
-						" AND batch = $2 AND state = 'running' AND lease = $3 AND epoch = $4",
-						4, types, values, NULL) == 1;
+	return catalog_exec_kept(&plan,
+							 "UPDATE migrate_ext.batch SET state = 'done' WHERE migration = $1"
+							 " AND batch = $2 AND state = 'running' AND lease = $3 AND epoch = $4",
+							 4, types, values) == 1;
 }
 
 void
 batch_finish(Run *run, Batch *batch, int64 rows, int64 logged, int64 skipped)
 {
+	static SPIPlanPtr plan = NULL;
 	Oid types[] = {INT8OID, INT8OID, INT8OID, INT8OID, INT8OID};
 	Datum values[] = {Int64GetDatum(run->m->id), Int64GetDatum(batch->batch), Int64GetDatum(rows),
 					  Int64GetDatum(logged), Int64GetDatum(skipped)};
 
-	(void) catalog_exec(
+	(void) catalog_exec_kept(
+		&plan,
 		"UPDATE migrate_ext.batch SET rows = $3, logged = $4, skipped = $5, lease = NULL,"
 		" took_ms = EXTRACT(epoch FROM pg_catalog.clock_timestamp() - started_at) * 1000"
 		" WHERE migration = $1 AND batch = $2",
-		5, types, values, NULL);
+		5, types, values);
 }
 
 /* The body of an attempt. */

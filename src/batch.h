@@ -22,6 +22,16 @@
 #define BATCH_INDEX "index"
 #define BATCH_KEY "key" /* a record only: what a later pass has filled */
 
+/*
+ * Condition in SQL: may what could not be done at the last of "attempts", at that time, be
+ * tried again?  The time between two is doubled each time: what was in the way may be gone
+ * in a moment, and what is not is for a person to mend.
+ */
+#define BATCH_IS_DUE(tried_at)                                           \
+	"(attempts = 0 OR " tried_at " + LEAST(interval '0.1 s'"             \
+	" * pg_catalog.power(2, LEAST(attempts, 20) - 1), interval '1 min')" \
+	" < pg_catalog.clock_timestamp())"
+
 typedef struct Batch
 {
 	int64 batch; /* number within the migration */

@@ -123,9 +123,9 @@ migration_from_row(CatalogCall *call, uint64 row)
  * row until their transaction ends, and nobody who steers waits for that.
  */
 static Migration *
-load(const char *condition, Oid type, Datum key, bool for_update, bool read_only)
+load(SPIPlanPtr *plan, const char *condition, Oid type, Datum key, bool for_update, bool read_only)
 {
-	CatalogCall call = {.read_only = read_only};
+	CatalogCall call = {.plan = plan, .read_only = read_only};
 	Migration *m = NULL;
 	char *sql = psprintf("SELECT " MIGRATION_COLUMNS " FROM migrate_ext.migration m WHERE %s%s",
 						 condition, for_update ? " FOR NO KEY UPDATE OF m" : "");
@@ -139,7 +139,10 @@ load(const char *condition, Oid type, Datum key, bool for_update, bool read_only
 Migration *
 catalog_load(int64 id, bool for_update)
 {
-	return load("m.id = $1", INT8OID, Int64GetDatum(id), for_update, false);
+	static SPIPlanPtr plan = NULL; /* each step of a worker begins with it */
+
+	return load(for_update ? NULL : &plan, "m.id = $1", INT8OID, Int64GetDatum(id), for_update,
+				false);
 }
 
 /*
@@ -152,7 +155,7 @@ catalog_load_latest(int64 id)
 	Migration *m;
 
 	PushActiveSnapshot(GetLatestSnapshot());
-	m = load("m.id = $1", INT8OID, Int64GetDatum(id), false, true);
+	m = load(NULL, "m.id = $1", INT8OID, Int64GetDatum(id), false, true);
 	PopActiveSnapshot();
 	return m;
 }
@@ -160,7 +163,8 @@ catalog_load_latest(int64 id)
 Migration *
 catalog_of_table(Oid relid)
 {
-	return load("(m.source = $1 OR m.target = $1) AND m.kind = 'partition'"
+	return load(NULL,
+				"(m.source = $1 OR m.target = $1) AND m.kind = 'partition'"
 				" AND m.state NOT IN ('completed', 'cancelled')",
 				OIDOID, ObjectIdGetDatum(relid), false, false);
 }
@@ -264,7 +268,7 @@ catalog_is_visible(const Migration *m)
 static Migration *
 find(const char *name, bool for_update)
 {
-	Migration *m = load("m.name = $1", TEXTOID, CStringGetTextDatum(name), for_update, false);
+	Migration *m = load(NULL, "m.name = $1", TEXTOID, CStringGetTextDatum(name), for_update, false);
 
 	if (m == NULL)
 		ereport(ERROR,
@@ -309,7 +313,7 @@ catalog_find_visible(const char *name)
 Migration *
 catalog_unfinished_named(const char *name)
 {
-	return load("m.name = $1 AND m.state NOT IN ('completed', 'cancelled')", TEXTOID,
+	return load(NULL, "m.name = $1 AND m.state NOT IN ('completed', 'cancelled')", TEXTOID,
 				CStringGetTextDatum(name), false, false);
 }
 

@@ -24,7 +24,7 @@ fail(int code, const char *sql)
 
 /*
  * A statement that is large, or asked while locks are held that everybody waits
- * for, is planned once a process.  What it reads hardly ever makes the plan
+ * for, or with every piece of work, is planned once a process.  What it reads hardly ever makes the plan
  * invalid, and if so it is planned again.
  */
 static int
@@ -124,11 +124,30 @@ catalog_exec(const char *sql, int nargs, Oid *types, Datum *values, const char *
 	return n;
 }
 
+/* The same with a plan that is kept; see CatalogCall. */
+uint64
+catalog_exec_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types, Datum *values)
+{
+	CatalogCall call = {.plan = plan};
+	uint64 n = catalog_begin(&call, sql, nargs, types, values, NULL);
+
+	catalog_end(&call);
+	return n;
+}
+
 /* One value of at most one row; isnull if there is none. */
 Datum
 catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull)
 {
-	CatalogCall call = {0};
+	return catalog_scalar_kept(NULL, sql, nargs, types, values, isnull);
+}
+
+/* The same with a plan that is kept; see CatalogCall. */
+Datum
+catalog_scalar_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types, Datum *values,
+					bool *isnull)
+{
+	CatalogCall call = {.plan = plan};
 	uint64 n = catalog_begin(&call, sql, nargs, types, values, NULL);
 	Datum result = (Datum) 0;
 

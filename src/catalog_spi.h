@@ -35,6 +35,11 @@ extern void catalog_end(CatalogCall *call);
 extern uint64 catalog_exec(const char *sql, int nargs, Oid *types, Datum *values,
 						   const char *nulls);
 extern Datum catalog_scalar(const char *sql, int nargs, Oid *types, Datum *values, bool *isnull);
+/* both with a plan that is kept; see CatalogCall */
+extern uint64 catalog_exec_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types,
+								Datum *values);
+extern Datum catalog_scalar_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types,
+								 Datum *values, bool *isnull);
 extern bool catalog_exists(const char *sql, int nargs, Oid *types, Datum *values);
 extern List *catalog_texts(const char *sql, int nargs, Oid *types, Datum *values);
 extern List *catalog_texts_kept(SPIPlanPtr *plan, const char *sql, int nargs, Oid *types,

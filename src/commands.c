@@ -20,6 +20,7 @@
 #include "run.h"
 #include "settings.h"
 #include "stages.h"
+#include "state.h"
 #include "throttle_probe.h"
 #include "worker.h"
 
@@ -110,14 +111,9 @@ migrate_ext_pause(PG_FUNCTION_ARGS)
 	char *reason = PG_ARGISNULL(1) ? NULL : text_to_cstring(PG_GETARG_TEXT_PP(1));
 
 	migration_require_unfinished(m);
-	if (m->paused)
-	{
+	if (!migration_pause(m, reason))
 		ereport(NOTICE, (errmsg("migration \"%s\" is paused already", m->name)));
-		PG_RETURN_VOID();
-	}
-	catalog_save_pause(m, true, reason);
-	event_add(m, "paused", NULL, "paused%s%s", reason ? ": " : "", reason ? reason : "");
-	if (leader_pid(m->id) != 0)
+	else if (leader_pid(m->id) != 0)
 		(void) worker_wake(m);
 	PG_RETURN_VOID();
 }

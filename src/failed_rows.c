@@ -28,6 +28,7 @@
 #include "run.h"
 #include "settings.h"
 #include "sqlgen.h"
+#include "state.h"
 
 /* "a pg_catalog.int8, b app.kind": the identity's columns with their types */
 static char *
@@ -208,18 +209,10 @@ failed_rows_limit(Migration *m)
 {
 	int limit = settings_get_int(m, "max_failed_rows");
 	int64 count = limit == 0 || m->state >= STATE_LIVE ? 0 : failed_row_count(m->id);
-	Migration *now;
-	char *reason;
 
-	if (limit == 0 || count < limit)
-		return;
-	now = catalog_load(m->id, true);
-	if (now == NULL || now->paused)
-		return;
-	reason =
-		psprintf(INT64_FORMAT " rows could not be carried over, and max_failed_rows is %d: see "
-							  "migrate_ext.failed_rows",
-				 count, limit);
-	catalog_save_pause(m, true, reason);
-	event_add(m, "paused", NULL, "paused: %s", reason);
+	if (limit > 0 && count >= limit)
+		(void) migration_pause(m, psprintf(INT64_FORMAT " rows could not be carried over, and "
+														"max_failed_rows is %d: see "
+														"migrate_ext.failed_rows",
+										   count, limit));
 }

@@ -3,13 +3,14 @@
  * golive.c
  *	  catching_up -> live.
  *
- * Where the target had rows before, both tables are compared first.  The log is
- * drained without locking anybody out until little is left.  Then
- * one bounded attempt takes SHARE ROW EXCLUSIVE on the source: no writer has
- * anything uncommitted.  The rest is drained, the trigger turned to
- * write-through and the state changed, in that transaction.  From its commit on
- * every transaction that writes the source writes the target as well, so the
- * two are equal in every snapshot taken after it.
+ * The way back is paved (reverse.c), and where the target had rows before, or the
+ * source was rewritten since it was copied, both tables are compared.  The log is
+ * drained without locking anybody out until little is left.  Then one bounded
+ * attempt takes SHARE ROW EXCLUSIVE on the source: no writer has anything
+ * uncommitted.  The rest is drained, the trigger turned to write-through and the
+ * state changed, in that transaction.  From its commit on every transaction that
+ * writes the source writes the target as well, so the two are equal in every
+ * snapshot taken after it.
  *
  *-------------------------------------------------------------------------
  */
@@ -25,6 +26,8 @@
 #include "lock_queue.h"
 #include "other_triggers.h"
 #include "reconcile.h"
+#include "relinfo.h"
+#include "reverse.h"
 #include "run.h"
 #include "sqlgen.h"
 #include "stages.h"
@@ -38,6 +41,25 @@
  */
 #define GOLIVE_MAX_ENTRIES 1000
 
+/*
+ * VACUUM FULL and CLUSTER write the same rows into a new file; ALTER TABLE ... USING other
+ * ones, and no trigger fires.  What it was can't be told any more.
+ */
+static bool
+was_rewritten(Migration *m)
+{
+	Oid file = relinfo_relfilenode(m->source);
+
+	if (file == m->relfilenode)
+		return false;
+	m->relfilenode = file;
+	catalog_save_horizon(m);
+	reconcile_ask(m, false);
+	event_add(m, "rewritten", NULL, "%s was rewritten: both tables are compared",
+			  sql_qualified(m->schema_name, m->table_name));
+	return true;
+}
+
 static void
 golive_body(Run *run, void *arg)
 {
@@ -49,8 +71,8 @@ golive_body(Run *run, void *arg)
 	LockRelationOid(m->target, RowExclusiveLock);
 	guard_check(m);
 	other_triggers_check(m);
-	*not_yet =
-		reconcile_pending(m) || changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
+	*not_yet = was_rewritten(m) || reconcile_pending(m) ||
+			   changelog_pending(m, GOLIVE_MAX_ENTRIES + 1) > GOLIVE_MAX_ENTRIES;
 	if (*not_yet)
 		return;
 	(void) drain_rest(run);
@@ -74,6 +96,18 @@ little_is_left(Run *run)
 	return little;
 }
 
+/* From the next state on who writes the source waits for what is locked on the target. */
+static bool
+is_way_back_paved(Run *run)
+{
+	bool paved;
+
+	run_begin(run);
+	paved = run->m == NULL || reverse_is_prepared(run->m);
+	run_commit(run);
+	return paved;
+}
+
 StepResult
 golive_step(Run *run)
 {
@@ -81,11 +115,12 @@ golive_step(Run *run)
 	TimestampTz began;
 	bool not_yet = false;
 	bool ok;
-
 	StepResult compared;
 
 	if (!throttle_may_go(run))
 		return STEP_MORE;
+	if (!is_way_back_paved(run))
+		return reverse_prepare(run) ? STEP_MORE : STEP_WAIT;
 	compared = reconcile_step(run);
 	if (compared != STEP_DONE)
 		return compared;

@@ -6,7 +6,9 @@
  *
  * A rewrite (VACUUM FULL, CLUSTER, ALTER TABLE) moves rows to other blocks and
  * so breaks the copy's list of block ranges, as long as one is being worked
- * off; later it does not matter.  TRUNCATE leaves rows in the target that are
+ * off.  Later it matters that it may have changed values, of which no trigger
+ * knows: before it is live both tables are compared (golive.c), and what was
+ * verified counts no more (guard_mark()).  TRUNCATE leaves rows in the target that are
  * gone: its trigger writes a mark, which counts until the table is live.  Both
  * mean: start over.  A trigger, a column or a partition changed by somebody
  * else means: stop and say so, a person must look.
@@ -26,6 +28,7 @@
 #include "utils/syscache.h"
 
 #include "catalog.h"
+#include "changelog.h"
 #include "errors.h"
 #include "relinfo.h"
 #include "sqlgen.h"
@@ -103,6 +106,23 @@ guard_check_source(Migration *m)
 				 hint_changed(m)));
 }
 
+/* Entries of the log name a row by the columns of its key, and so it is looked up. */
+static void
+check_key(Migration *m)
+{
+	Identity *identity = relinfo_identity(m->source, true);
+	LogColumns columns;
+
+	changelog_columns(m->log, &columns);
+	if (identity == NULL || identity->natts != columns.nidentity ||
+		memcmp(identity->attnums, columns.attnums, identity->natts * sizeof(AttrNumber)) != 0)
+		ereport(ERROR, (errcode(ERRCODE_MIGRATION_TAMPERED),
+						errmsg("the key of table \"%s\" that names a row was dropped or changed",
+							   get_rel_name(m->source)),
+						errhint("Make it again and call migrate_ext.resume, or cancel the "
+								"migration and make it anew.")));
+}
+
 static void
 check_shapes(Migration *m)
 {
@@ -172,6 +192,7 @@ guard_check(Migration *m)
 			 errhint(
 				 "Call migrate_ext.resume: it puts the trigger right, and everything is compared before the table counts as complete.")));
 	check_shapes(m);
+	check_key(m);
 }
 
 /* ---- the mark ---- */
@@ -212,11 +233,23 @@ made_by(Oid relid)
 }
 
 static uint64
-add_trace(uint64 mark, Oid relid, TransactionId xid)
+add_trace(uint64 mark, Oid relid, uint32 what)
 {
-	uint64 trace = ((uint64) relid << 32) | xid;
+	uint64 trace = ((uint64) relid << 32) | what;
 
 	return hash_combine64(mark, hash_bytes_extended((unsigned char *) &trace, sizeof(trace), 0));
+}
+
+/*
+ * A rewrite (ALTER TABLE ... USING above all) may have changed rows of which no trigger
+ * knows.  A table's first file has the table's own number.
+ */
+static uint64
+add_file(uint64 mark, Oid relid)
+{
+	Oid file = relinfo_relfilenode(relid);
+
+	return file != relid ? add_trace(mark, relid, file) : mark;
 }
 
 /*
@@ -228,7 +261,7 @@ guard_mark(Migration *m)
 {
 	bool swapped = m->state == STATE_SWAPPED;
 	List *leaves = relinfo_leaves(m->target);
-	uint64 mark = 0;
+	uint64 mark = add_file(0, m->source);
 	ListCell *lc;
 
 	list_sort(leaves, list_oid_cmp);
@@ -236,6 +269,7 @@ guard_mark(Migration *m)
 	{
 		Oid relid;
 
+		mark = add_file(mark, lfirst_oid(lc));
 		for (relid = lfirst_oid(lc); relid != m->target && get_rel_relispartition(relid);
 			 relid = get_partition_parent(relid, true))
 		{

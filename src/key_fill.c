@@ -33,6 +33,7 @@
 #include <math.h>
 
 #include "access/table.h"
+#include "attempt.h"
 #include "catalog.h"
 #include "columns.h"
 #include "debug_point.h"
@@ -89,6 +90,7 @@ typedef struct Piece
 	KeyRange range;
 	bool whole;		  /* the job's range: its batch is of the same transaction */
 	bool again;		  /* counted before, see fill_range() */
+	bool patient;	  /* what fails with an error that passes is done again */
 	ErrorData *error; /* what the row in it failed with */
 
 	/* what came of it */
@@ -431,12 +433,15 @@ attempt(Run *run, RunBody body, Piece *piece)
 	MemoryContext own =
 		AllocSetContextCreate(scratch, "migrate_ext key piece", ALLOCSET_DEFAULT_SIZES);
 	ErrorData *error = NULL;
+	int failures = 0;
 	bool ok;
 
 	run->scratch = own;
 	PG_TRY();
 	{
-		ok = run_attempt(run, body, piece, &error);
+		do
+			ok = run_attempt(run, body, piece, &error);
+		while (!ok && piece->patient && attempt_again(run, error, &failures));
 	}
 	PG_FINALLY();
 	{
@@ -619,7 +624,7 @@ count_piece(Run *run, void *arg)
 void
 key_count(Run *run, KeyRange range, KeyCounts *counts)
 {
-	Piece piece = {.range = range};
+	Piece piece = {.range = range, .patient = true};
 
 	CHECK_FOR_INTERRUPTS();
 	if (!attempt(run, count_piece, &piece))

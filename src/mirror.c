@@ -14,10 +14,15 @@
  * group of identities and then with each that it had to move out of the way; how
  * is told in mirror_group.c.
  *
- * What lives how long: relations, maps and executor state live as long as the
- * mirror; its resource owner is a child of the opener's, so that all of it can
- * be let go of at once, whatever state an error has left it in.  Found rows
- * (which hold pins) live in a call.
+ * What lives how long: what is known of the tables, until one of them changes;
+ * it holds nothing that a transaction would have to let go of.  Relations and
+ * executor state, until mirror_rest(): their resource owner is a child of the
+ * opener's, so that all of it can be let go of at once, whatever state an error
+ * has left it in.  Found rows (which hold pins) live in a call.
+ *
+ * To find out what is to be known takes longer than to write a row.  So the
+ * sync trigger keeps a mirror from one transaction to the next, where that is
+ * safe: not where code of users has been planned or evaluated with it.
  *
  *-------------------------------------------------------------------------
  */
@@ -92,41 +97,57 @@ create_places(Mirror *mirror)
 
 	ctl.keysize = sizeof(Oid);
 	ctl.entrysize = sizeof(Place);
-	ctl.hcxt = mirror->open_context;
+	ctl.hcxt = mirror->known_context;
 	mirror->places =
 		hash_create("migrate_ext places", 16, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 }
 
 /*
- * Fill in all that mirror_reset() throws away.  Takes RowExclusiveLock on the
- * back side's table; the front's gets AccessShareLock while it is looked at
- * (the caller has it locked anyway).
+ * Open the back side's table (RowExclusiveLock); the front's gets AccessShareLock
+ * while it is looked at (the caller has it locked anyway).
  */
 static void
-mirror_prepare(Mirror *mirror)
+open_root(Mirror *mirror)
 {
-	Migration *m = mirror->m;
-	bool forward = mirror->direction == DIRECTION_FORWARD;
-	Oid front = front_of(m, mirror->direction);
 	MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
 
-	watch_relation(m->source);
-	watch_relation(m->target);
-	watch_relation(m->log);
-	LockRelationOid(front, AccessShareLock);
-	mirror->back_root = table_open(back_of(m, mirror->direction), RowExclusiveLock);
+	LockRelationOid(front_of(mirror->m, mirror->direction), AccessShareLock);
+	mirror->back_root = table_open(back_of(mirror->m, mirror->direction), RowExclusiveLock);
+	mirror->estate = CreateExecutorState();
+	mirror->openings++;
+	MemoryContextSwitchTo(old_context);
+}
+
+/* Find out what is to be known.  The tables are locked. */
+static void
+learn(Mirror *mirror)
+{
+	Migration *m = mirror->m;
+	MemoryContext old_context = MemoryContextSwitchTo(mirror->known_context);
+
 	mirror->generation = watched_changes; /* locked: now it stands still */
 	mirror->source_desc = copy_descriptor(m->source);
 	mirror->target_desc = copy_descriptor(m->target);
+	slot_pool_init(&mirror->source_rows, mirror->source_desc, &TTSOpsVirtual);
+	slot_pool_init(&mirror->target_rows, mirror->target_desc, &TTSOpsVirtual);
 	changelog_columns(m->log, &mirror->log);
 	if (!changelog_is_whole(&mirror->log))
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_COLUMN),
 						errmsg("the change log of migration \"%s\" has lost a column", m->name)));
-	mirror->estate = CreateExecutorState();
 	create_places(mirror);
 	map_open(mirror);
 	MemoryContextSwitchTo(old_context);
-	if (forward)
+}
+
+/* Make what is known usable in this transaction. */
+static void
+prepare(Mirror *mirror)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
+
+	map_prepare(mirror);
+	MemoryContextSwitchTo(old_context);
+	if (mirror->direction == DIRECTION_FORWARD)
 		router_open(mirror);
 	mirror->ready = true;
 }
@@ -136,8 +157,10 @@ mirror_prepare(Mirror *mirror)
  * they protect what has been written.
  */
 static void
-mirror_reset(Mirror *mirror)
+close_tables(Mirror *mirror)
 {
+	ListCell *cell;
+
 	mirror->ready = false;
 	if (mirror->owner != NULL)
 	{
@@ -149,11 +172,24 @@ mirror_reset(Mirror *mirror)
 		ResourceOwnerRelease(owner, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
 		ResourceOwnerDelete(owner);
 	}
-	MemoryContextReset(mirror->open_context);
-	mirror->key_attrs = NULL;
-	mirror->derived = NULL;
+	foreach (cell, mirror->open_places)
+		place_closed(lfirst(cell));
+	mirror->open_places = NIL;
+	mirror->forward = NULL;
 	mirror->reverse = NULL;
 	mirror->router = NULL;
+	MemoryContextReset(mirror->open_context);
+}
+
+/* Forget what is known, too. */
+static void
+mirror_reset(Mirror *mirror)
+{
+	close_tables(mirror);
+	MemoryContextReset(mirror->known_context);
+	mirror->key_attrs = NULL;
+	mirror->derived = NULL;
+	mirror->places = NULL;
 	mirror->broken = false;
 }
 
@@ -165,11 +201,16 @@ mirror_reopen(Mirror *mirror)
 	MemoryContext old_context = CurrentMemoryContext;
 
 	mirror_reset(mirror);
+	watch_relation(mirror->m->source);
+	watch_relation(mirror->m->target);
+	watch_relation(mirror->m->log);
 	mirror->owner = ResourceOwnerCreate(mirror->parent_owner, "migrate_ext mirror");
 	CurrentResourceOwner = mirror->owner;
 	PG_TRY();
 	{
-		mirror_prepare(mirror);
+		open_root(mirror);
+		learn(mirror);
+		prepare(mirror);
 	}
 	PG_CATCH();
 	{
@@ -193,6 +234,8 @@ mirror_open(Migration *m, Direction direction)
 	mirror->m = m;
 	mirror->direction = direction;
 	mirror->context = context;
+	mirror->known_context =
+		AllocSetContextCreate(context, "migrate_ext mirror", ALLOCSET_DEFAULT_SIZES);
 	mirror->open_context =
 		AllocSetContextCreate(context, "migrate_ext mirror tables", ALLOCSET_DEFAULT_SIZES);
 	mirror->call_context =
@@ -209,6 +252,39 @@ mirror_close(Mirror *mirror)
 
 	mirror_reset(mirror);
 	MemoryContextDelete(context);
+}
+
+/* A mirror that knows more tables than this is not kept. */
+#define MAX_KEPT_PLACES 64
+
+/* See mirror.h. */
+bool
+mirror_rest(Mirror *mirror)
+{
+	if (mirror_is_stale(mirror) || mirror->user_code ||
+		hash_get_num_entries(mirror->places) > MAX_KEPT_PLACES)
+		return false;
+	close_tables(mirror);
+	MemoryContextReset(mirror->call_context);
+	return true;
+}
+
+/* See mirror.h.  No user's code is planned here: see mirror_rest(). */
+bool
+mirror_wake(Mirror *mirror)
+{
+	ResourceOwner save_owner = CurrentResourceOwner;
+
+	if (mirror->generation != watched_changes)
+		return false;
+	mirror->parent_owner = save_owner;
+	mirror->owner = ResourceOwnerCreate(save_owner, "migrate_ext mirror");
+	CurrentResourceOwner = mirror->owner;
+	open_root(mirror);
+	if (mirror->generation == watched_changes) /* it is locked now */
+		prepare(mirror);
+	CurrentResourceOwner = save_owner;
+	return mirror->ready;
 }
 
 bool
@@ -254,25 +330,58 @@ refuse(Call *call, MirrorRefusal *refusal, int sqlerrcode, const char *fmt, ...)
 	return false;
 }
 
-/* A slot for a row of a place; dropped with the call, or by call_drop_slots(). */
-TupleTableSlot *
-call_slot(Call *call, Place *place)
+/* In CurrentMemoryContext. */
+void
+slot_pool_init(SlotPool *pool, TupleDesc desc, const TupleTableSlotOps *ops)
 {
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(place->desc, place->slot_ops);
+	pool->desc = desc;
+	pool->ops = ops;
+	pool->context = CurrentMemoryContext;
+	pool->idle = NIL;
+}
 
+/* A slot for the time of the call, or until call_drop_slots(). */
+TupleTableSlot *
+call_slot(Call *call, SlotPool *pool)
+{
+	TupleTableSlot *slot;
+
+	if (pool->idle != NIL)
+	{
+		slot = llast(pool->idle);
+		pool->idle = list_delete_last(pool->idle);
+	}
+	else
+	{
+		MemoryContext old_context = MemoryContextSwitchTo(pool->context);
+
+		slot = MakeSingleTupleTableSlot(pool->desc, pool->ops);
+		MemoryContextSwitchTo(old_context);
+	}
 	call->slots = lappend(call->slots, slot);
+	call->pools = lappend(call->pools, pool);
 	return slot;
 }
 
+/* Give all of them back; none keeps a pin. */
 void
 call_drop_slots(Call *call)
 {
+	ListCell *slot_cell;
 	ListCell *cell;
 
-	foreach (cell, call->slots)
-		ExecDropSingleTupleTableSlot(lfirst(cell));
+	forboth (slot_cell, call->slots, cell, call->pools)
+	{
+		SlotPool *pool = lfirst(cell);
+		MemoryContext old_context = MemoryContextSwitchTo(pool->context);
+
+		pool->idle = lappend(pool->idle, ExecClearTuple(lfirst(slot_cell)));
+		MemoryContextSwitchTo(old_context);
+	}
 	list_free(call->slots);
+	list_free(call->pools);
 	call->slots = NIL;
+	call->pools = NIL;
 }
 
 /*
@@ -305,7 +414,7 @@ front_in_root_format(Call *call, Row *row)
 
 	if (row->place->to_root == NULL)
 		return row->slot;
-	slot = MakeSingleTupleTableSlot(call->mirror->target_desc, &TTSOpsVirtual);
+	slot = call_slot(call, &call->mirror->target_rows);
 	return execute_attr_map_slot(row->place->to_root, row->slot, slot);
 }
 

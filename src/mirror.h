@@ -39,6 +39,19 @@ extern Mirror *mirror_open(Migration *m, Direction direction);
 extern void mirror_close(Mirror *mirror);
 
 /*
+ * Let go of all that is open, before the transaction ends; what is known of the
+ * tables is kept.  False: it can't be, and the mirror must be closed.
+ */
+extern bool mirror_rest(Mirror *mirror);
+
+/*
+ * In another transaction: open the tables again, under CurrentResourceOwner.
+ * False: they have changed, and the mirror must be closed.  An error leaves it so
+ * that it can be closed.
+ */
+extern bool mirror_wake(Mirror *mirror);
+
+/*
  * A relation has changed since it was opened, or a call failed half-way: the
  * next call opens everything anew, and may raise what mirror_open() raises.
  */

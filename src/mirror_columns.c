@@ -267,20 +267,29 @@ map_open(Mirror *mirror)
 	open_identity(mirror, forward);
 	open_derived(mirror, forward);
 	open_key(mirror, forward, root);
-	mirror->forward = columns_prepare(forward, mirror->estate);
 	mirror->map_risky = is_map_risky(forward);
 	mirror->user_code |= map_has_user_code(forward);
 	if (mirror->direction == DIRECTION_REVERSE)
 	{
 		reverse = columns_build(mirror->m, DIRECTION_REVERSE);
 		simplify_map(reverse);
-		mirror->reverse = columns_prepare(reverse, mirror->estate);
 		mirror->map_risky = is_map_risky(reverse);
 		mirror->user_code |= map_has_user_code(reverse);
 	}
+	mirror->forward_map = forward;
+	mirror->reverse_map = reverse;
 	mirror->entry_slot = MakeSingleTupleTableSlot(mirror->source_desc, &TTSOpsVirtual);
 	mirror->key_slot = MakeSingleTupleTableSlot(mirror->target_desc, &TTSOpsVirtual);
 	table_close(root, NoLock);
+}
+
+/* Compile what map_open() has found: what is compiled doesn't outlive the transaction. */
+void
+map_prepare(Mirror *mirror)
+{
+	mirror->forward = columns_prepare(mirror->forward_map, mirror->estate);
+	if (mirror->reverse_map != NULL)
+		mirror->reverse = columns_prepare(mirror->reverse_map, mirror->estate);
 }
 
 /*

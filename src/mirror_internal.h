@@ -18,6 +18,7 @@
 #define MIGRATE_EXT_MIRROR_INTERNAL_H
 
 #include "access/attmap.h"
+#include "access/genam.h"
 #include "access/skey.h"
 #include "changelog.h"
 #include "columns.h"
@@ -28,6 +29,15 @@
 #include "utils/hsearch.h"
 #include "utils/resowner.h"
 
+/* Slots of a kind that calls borrow; making one takes longer than many a use of it. */
+typedef struct SlotPool
+{
+	TupleDesc desc;
+	const TupleTableSlotOps *ops;
+	MemoryContext context;
+	List *idle;
+} SlotPool;
+
 /*
  * A table that holds rows: the source, or a leaf of the target.  The first part
  * is found out at first sight; the second exists while the table is open, which
@@ -35,11 +45,13 @@
  */
 typedef struct Place
 {
-	Oid relid;		/* hash key */
-	bool known;		/* the first part is filled in */
-	bool is_table;	/* false: a foreign table, say */
-	TupleDesc desc; /* a copy, with constraints */
-	const TupleTableSlotOps *slot_ops;
+	Oid relid;			/* hash key */
+	bool known;			/* the first part is filled in */
+	uint64 looked;		/* when last looked at: mirror->openings */
+	bool is_table;		/* false: a foreign table, say */
+	TupleDesc desc;		/* a copy, with constraints */
+	SlotPool found;		/* for rows read from it */
+	SlotPool made;		/* for rows to be written to it */
 	AttrMap *from_root; /* root's columns to this table's; NULL: same */
 	AttrMap *to_root;	/* and back */
 	Oid identity_index; /* to search by; invalid: there is none */
@@ -50,6 +62,8 @@ typedef struct Place
 
 	Relation rel; /* NULL: not open */
 	ResultRelInfo *info;
+	IndexScanDesc scan; /* of identity_index; between searches it holds no pin; or NULL */
+	SnapshotData dirty; /* its snapshot */
 	ExprState **checks; /* of desc's constraints; NULL: not compiled */
 	bool user_code;		/* checks or indexes call functions of users */
 } Place;
@@ -61,27 +75,36 @@ struct Mirror
 	Direction direction;
 	MemoryContext context;		/* this struct's */
 	MemoryContext call_context; /* reset after each call */
-	ResourceOwner parent_owner;
+	ResourceOwner parent_owner; /* of those who opened it */
 
 	/* state */
 	bool ready;		   /* the rest is there */
 	bool busy;		   /* a call is under way */
 	bool broken;	   /* a call failed, or an expression did */
 	uint64 generation; /* of the relation cache when it was opened */
+	uint64 openings;   /* how often its tables were opened */
 
-	/* thrown away together by mirror_reset() */
+	/* what is open: until mirror_rest() */
 	MemoryContext open_context;
-	ResourceOwner owner;
+	ResourceOwner owner; /* NULL: nothing is */
 	EState *estate;
-	Relation back_root;	   /* target, or the original */
+	Relation back_root; /* target, or the original */
+	List *open_places;
+	ColumnEval *forward; /* source to target */
+	ColumnEval *reverse; /* target to source; NULL in direction forward */
+
+	/* what is known: thrown away by mirror_reset() */
+	MemoryContext known_context;
 	TupleDesc source_desc; /* copies */
 	TupleDesc target_desc;
+	SlotPool source_rows; /* in the root's format */
+	SlotPool target_rows;
 	LogColumns log;
 	HTAB *places;
 
 	/* columns */
-	ColumnEval *forward;						/* source to target */
-	ColumnEval *reverse;						/* target to source; NULL in direction forward */
+	ColumnMap *forward_map;
+	ColumnMap *reverse_map;						/* NULL in direction forward */
 	AttrNumber target_identity[INDEX_MAX_KEYS]; /* of the target's root */
 	bool identity_plain;						/* the same values on both sides */
 	Bitmapset *key_attrs;						/* target's attributes that an entry determines,
@@ -152,7 +175,8 @@ typedef struct Call
 	bool remove;	/* as if there were no front row */
 	List *subjects; /* all; those displaced are added */
 	int done;		/* so many are dealt with */
-	List *slots;	/* with pins, to be dropped */
+	List *slots;	/* borrowed ones */
+	List *pools;	/* where each of them belongs */
 	bool written;
 	bool pinned; /* GUC nest level is ours */
 	int guc_nestlevel;
@@ -170,7 +194,8 @@ typedef enum Way
 
 /* mirror.c */
 extern void mirror_reopen(Mirror *mirror);
-extern TupleTableSlot *call_slot(Call *call, Place *place);
+extern void slot_pool_init(SlotPool *pool, TupleDesc desc, const TupleTableSlotOps *ops);
+extern TupleTableSlot *call_slot(Call *call, SlotPool *pool);
 extern void call_drop_slots(Call *call);
 extern TupleTableSlot *front_in_root_format(Call *call, Row *row);
 extern void call_pin_settings(Call *call);
@@ -186,6 +211,7 @@ extern bool mirror_group(Call *call, List *group, MirrorRefusal *refusal);
 
 /* mirror_columns.c */
 extern void map_open(Mirror *mirror);
+extern void map_prepare(Mirror *mirror);
 extern void router_open(Mirror *mirror);
 extern void router_close(Mirror *mirror);
 
@@ -208,6 +234,7 @@ extern int mirror_guard_depth;
 /* mirror_places.c */
 extern Place *place_get(Mirror *mirror, Oid relid);
 extern bool place_open(Mirror *mirror, Place *place);
+extern void place_closed(Place *place);
 extern bool same_source_identity(Mirror *mirror, const Datum *a, const Datum *b);
 extern Way find_back_rows(Call *call, List *group, List *wanted, List **rows,
 						  MirrorRefusal *refusal);

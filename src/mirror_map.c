@@ -344,8 +344,7 @@ map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 	bool forward = mirror->direction == DIRECTION_FORWARD;
 	CarryArg carry = {wanted->front};
 
-	carry.back = MakeSingleTupleTableSlot(forward ? mirror->target_desc : mirror->source_desc,
-										  &TTSOpsVirtual);
+	carry.back = call_slot(call, forward ? &mirror->target_rows : &mirror->source_rows);
 	if (!run_guarded(call, is_carry_risky(mirror, &carry), carry_row, &carry, refusal))
 		return false;
 	if (!carry.skipped)
@@ -358,9 +357,8 @@ map_wanted(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 
 	wanted->slot = carry.back;
 	if (wanted->place->from_root != NULL)
-		wanted->slot =
-			execute_attr_map_slot(wanted->place->from_root, carry.back,
-								  MakeSingleTupleTableSlot(wanted->place->desc, &TTSOpsVirtual));
+		wanted->slot = execute_attr_map_slot(wanted->place->from_root, carry.back,
+											 call_slot(call, &wanted->place->made));
 	return check_row(call, wanted, refusal);
 }
 

@@ -157,7 +157,8 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 	if (!place->is_table)
 		return;
 	place->desc = CreateTupleDescCopyConstr(RelationGetDescr(rel));
-	place->slot_ops = table_slot_callbacks(rel);
+	slot_pool_init(&place->found, place->desc, table_slot_callbacks(rel));
+	slot_pool_init(&place->made, place->desc, &TTSOpsVirtual);
 	if (!is_source)
 	{
 		place->from_root = build_attrmap_by_name_if_req(mirror->target_desc, place->desc, false);
@@ -176,8 +177,8 @@ describe_place(Mirror *mirror, Place *place, Relation rel)
 }
 
 /*
- * The source, or a leaf, by OID; NULL if it is gone.  Locked (AccessShareLock)
- * only for the moment, unless it is known already.
+ * The source, or a leaf, by OID; NULL if it is gone.  Looked at once a transaction:
+ * locked (AccessShareLock) for the moment, so that we hear of its changes.
  */
 Place *
 place_get(Mirror *mirror, Oid relid)
@@ -188,22 +189,28 @@ place_get(Mirror *mirror, Oid relid)
 	MemoryContext old_context;
 
 	place = hash_search(mirror->places, &relid, HASH_ENTER, &found);
-	if (found && place->known)
+	if (found && place->known && place->looked == mirror->openings)
 		return place;
 
-	memset((char *) place + sizeof(Oid), 0, sizeof(Place) - sizeof(Oid));
+	if (!found)
+		place->known = false;
 	rel = try_relation_open(relid, AccessShareLock);
 	if (rel == NULL)
 	{
 		hash_search(mirror->places, &relid, HASH_REMOVE, NULL);
 		return NULL;
 	}
-	watch_relation(relid);
-	old_context = MemoryContextSwitchTo(mirror->open_context);
-	describe_place(mirror, place, rel);
-	MemoryContextSwitchTo(old_context);
+	if (!place->known || mirror_is_stale(mirror))
+	{
+		memset((char *) place + sizeof(Oid), 0, sizeof(Place) - sizeof(Oid));
+		watch_relation(relid);
+		old_context = MemoryContextSwitchTo(mirror->known_context);
+		describe_place(mirror, place, rel);
+		MemoryContextSwitchTo(old_context);
+		place->known = true;
+	}
 	relation_close(rel, AccessShareLock);
-	place->known = true;
+	place->looked = mirror->openings;
 	return place;
 }
 
@@ -289,11 +296,22 @@ place_open(Mirror *mirror, Place *place)
 		if (place->info->ri_TrigDesc != NULL)
 			(void) ExecGetTriggerOldSlot(mirror->estate, place->info); /* now, as it is kept */
 		place->user_code = place_has_user_code(place);
+		mirror->open_places = lappend(mirror->open_places, place);
 		MemoryContextSwitchTo(old_context);
 		place->rel = rel;
 	}
 	CurrentResourceOwner = save_owner;
 	return rel != NULL;
+}
+
+/* What there was of an open place has been let go of. */
+void
+place_closed(Place *place)
+{
+	place->rel = NULL;
+	place->info = NULL;
+	place->scan = NULL;
+	place->checks = NULL;
 }
 
 /* ------------------------------------------------------------------------
@@ -320,6 +338,63 @@ wait_for_transaction(Call *call, Relation rel, ItemPointer tid, SnapshotData *di
 }
 
 /*
+ * Begin a scan for an identity.  An open place keeps its scan: making one takes as
+ * long as using it.
+ */
+static IndexScanDesc
+begin_scan(Call *call, Place *place, Relation rel, Relation index, Datum *identity,
+		   Snapshot snapshot)
+{
+	Mirror *mirror = call->mirror;
+	ScanKeyData keys[INDEX_MAX_KEYS];
+	IndexScanDesc scan = snapshot == &place->dirty ? place->scan : NULL;
+	int i;
+
+	memcpy(keys, place->keys, place->nkeys * sizeof(ScanKeyData));
+	for (i = 0; i < place->nkeys; i++)
+		keys[i].sk_argument = identity[place->key_position[i]];
+
+	if (scan == NULL && snapshot == &place->dirty)
+	{
+		ResourceOwner save_owner = CurrentResourceOwner;
+		MemoryContext old_context = MemoryContextSwitchTo(mirror->open_context);
+
+		CurrentResourceOwner = mirror->owner;
+		scan = place->scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
+		CurrentResourceOwner = save_owner;
+		MemoryContextSwitchTo(old_context);
+	}
+	else if (scan == NULL)
+		scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
+	index_rescan(scan, keys, place->nkeys, NULL, 0);
+	return scan;
+}
+
+/* Let go of what it has pinned; a scan that is kept waits for the next keys. */
+static void
+end_scan(Place *place, IndexScanDesc scan)
+{
+	if (scan == place->scan)
+		index_rescan(scan, NULL, scan->numberOfKeys, NULL, 0);
+	else
+		index_endscan(scan);
+}
+
+/* The next entry of the index.  What the scan allocates lives as long as it does. */
+static bool
+next_entry(Call *call, Place *place, IndexScanDesc scan)
+{
+	MemoryContext old_context = CurrentMemoryContext;
+	bool found;
+
+	if (scan == place->scan)
+		MemoryContextSwitchTo(call->mirror->open_context);
+	found = index_getnext_tid(scan, ForwardScanDirection) != NULL;
+	MemoryContextSwitchTo(old_context);
+	return found;
+}
+
+/*
  * One scan of a place for an identity; adds to *rows what it sees.  *dead:
  * there were index entries of which nothing was seen.  False: the transaction
  * in *dirty (and the row *tid) must be waited for.
@@ -328,32 +403,24 @@ static bool
 scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subject,
 		   Datum *identity, Snapshot snapshot, List **rows, bool *dead, ItemPointer tid)
 {
-	ScanKeyData keys[INDEX_MAX_KEYS];
+	IndexScanDesc scan = begin_scan(call, place, rel, index, identity, snapshot);
 	TupleTableSlot *slot = NULL;
-	IndexScanDesc scan;
 	bool ok = true;
 	int entries = 0;
 	int seen = 0;
-	int i;
 
-	memcpy(keys, place->keys, place->nkeys * sizeof(ScanKeyData));
-	for (i = 0; i < place->nkeys; i++)
-		keys[i].sk_argument = identity[place->key_position[i]];
-
-	scan = index_beginscan(rel, index, snapshot, NULL, place->nkeys, 0);
-	index_rescan(scan, keys, place->nkeys, NULL, 0);
 	for (;;)
 	{
 		Row *row;
 
 		if (!scan->xs_heap_continue)
 		{
-			if (index_getnext_tid(scan, ForwardScanDirection) == NULL)
+			if (!next_entry(call, place, scan))
 				break;
 			entries++;
 		}
 		if (slot == NULL)
-			slot = call_slot(call, place);
+			slot = call_slot(call, &place->found);
 		if (!index_fetch_heap(scan, slot))
 			continue;
 		seen++;
@@ -371,7 +438,7 @@ scan_place(Call *call, Place *place, Relation rel, Relation index, Subject *subj
 		*rows = lappend(*rows, row);
 		slot = NULL;
 	}
-	index_endscan(scan);
+	end_scan(place, scan);
 	*dead = entries > 0 && seen == 0;
 	return ok;
 }
@@ -409,9 +476,11 @@ search_place(Call *call, Place *place, Relation rel, Subject *subject, Datum *id
 
 	if (index == NULL)
 		index = mine = index_open(place->identity_index, AccessShareLock);
-	InitDirtySnapshot(dirty);
 	if (snapshot == NULL)
-		snapshot = &dirty;
+	{
+		snapshot = place->rel != NULL ? &place->dirty : &dirty;
+		InitDirtySnapshot(*snapshot);
+	}
 	ok = scan_place(call, place, rel, index, subject, identity, snapshot, rows, &dead, &tid);
 	if (dead && !IsMVCCSnapshot(snapshot))
 		ok = scan_place(call, place, rel, index, subject, identity, snapshot, rows, &dead, &tid);

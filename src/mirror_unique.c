@@ -163,7 +163,7 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 {
 	ScanKeyData keys[INDEX_MAX_KEYS];
 	int nkeys = key->info->ii_NumIndexKeyAttrs;
-	TupleTableSlot *slot = call_slot(call, place);
+	TupleTableSlot *slot = call_slot(call, &place->found);
 	SnapshotData dirty;
 	IndexScanDesc scan;
 	int i;
@@ -201,7 +201,7 @@ scan_key(Call *call, Key *key, Place *place, List *own, List **found)
 		row->place = place;
 		row->slot = slot;
 		*found = lappend(*found, row);
-		slot = call_slot(call, place);
+		slot = call_slot(call, &place->found);
 	}
 	index_endscan(scan);
 	return WAY_CLEAR;

@@ -197,6 +197,16 @@ check_row(Call *call, Wanted *wanted, MirrorRefusal *refusal)
  * ------------------------------------------------------------------------
  */
 
+static HeapTuple
+stored_tuple(TupleTableSlot *slot)
+{
+	bool should_free;
+	HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+
+	Assert(!should_free);
+	return tuple;
+}
+
 /*
  * A row that our own transaction has written in this very command can't be
  * written again: begin a new one.  Only then, since each pair of commands that
@@ -205,10 +215,8 @@ check_row(Call *call, Wanted *wanted, MirrorRefusal *refusal)
 static void
 begin_new_command(TupleTableSlot *slot)
 {
-	bool should_free;
-	HeapTuple tuple = ExecFetchSlotHeapTuple(slot, false, &should_free);
+	HeapTuple tuple = stored_tuple(slot);
 
-	Assert(!should_free);
 	if (TransactionIdIsCurrentTransactionId(HeapTupleHeaderGetXmin(tuple->t_data)) &&
 		HeapTupleHeaderGetCmin(tuple->t_data) >= GetCurrentCommandId(false))
 		CommandCounterIncrement();
@@ -294,12 +302,14 @@ finish_displaced(Call *call, Subject *subject)
 
 /*
  * Tell each index whether the update changes it: an index that it doesn't
- * change may clear away its dead entries.
+ * change may clear away dead entries of earlier versions.  To look for them
+ * takes long, and a row as the copy has made it has none.
  */
 static void
 hint_indexes(Wanted *wanted)
 {
 	ResultRelInfo *result = wanted->place->info;
+	bool had_versions = (stored_tuple(wanted->old->slot)->t_data->t_infomask & HEAP_UPDATED) != 0;
 	int i;
 	int j;
 
@@ -308,7 +318,7 @@ hint_indexes(Wanted *wanted)
 		IndexInfo *info = result->ri_IndexRelationInfo[i];
 
 		info->ii_CheckedUnchanged = true;
-		info->ii_IndexUnchanged = info->ii_Expressions == NIL;
+		info->ii_IndexUnchanged = had_versions && info->ii_Expressions == NIL;
 		for (j = 0; j < info->ii_NumIndexKeyAttrs && info->ii_IndexUnchanged; j++)
 			info->ii_IndexUnchanged = !bms_is_member(
 				info->ii_IndexAttrNumbers[j] - FirstLowInvalidHeapAttributeNumber, wanted->changed);

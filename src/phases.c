@@ -23,6 +23,7 @@
 #include "run.h"
 #include "sample.h"
 #include "stages.h"
+#include "state.h"
 #include "throttle.h"
 
 typedef StepResult (*StepFunction)(Run *run);
@@ -166,12 +167,10 @@ static void
 record_tampering(Run *run, ErrorData *error)
 {
 	run_begin(run);
-	if (run->m && !run->m->paused)
+	if (run->m && migration_pause(run->m, error->message))
 	{
 		if (!migration_is_key(run->m))
 			catalog_save_tainted(run->m);
-		catalog_save_pause(run->m, true, error->message);
-		event_add(run->m, "paused", NULL, "paused: %s", error->message);
 		ereport(WARNING, (errmsg("migration \"%s\" is paused: %s", run->m->name, error->message),
 						  error->hint ? errhint("%s", error->hint) : 0));
 	}

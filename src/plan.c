@@ -102,11 +102,6 @@ plan_catch_up(MigrationPlan *plan)
 				 "writers wait while the rest of the log is drained; live from here on");
 }
 
-/* ------------------------------------------------------------------------
- * Live
- * ------------------------------------------------------------------------
- */
-
 static void
 plan_reverse(MigrationPlan *plan)
 {
@@ -124,6 +119,11 @@ plan_reverse(MigrationPlan *plan)
 						 psprintf("SHARE ROW EXCLUSIVE on %s", sql_relation(lfirst_oid(lc))), NULL);
 	}
 }
+
+/* ------------------------------------------------------------------------
+ * Live
+ * ------------------------------------------------------------------------
+ */
 
 static void
 plan_replaced(MigrationPlan *plan)
@@ -313,9 +313,9 @@ plan_all(MigrationPlan *plan)
 			plan_copy(plan);
 		if (m->state < STATE_CATCHING_UP)
 			plan_indexes(plan);
+		plan_reverse(plan);
 		if (m->state < STATE_LIVE)
 			plan_catch_up(plan);
-		plan_reverse(plan);
 		carry_plan(plan, CARRY_PREPARE);
 		plan_statistics(plan);
 		plan_replaced(plan);

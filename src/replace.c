@@ -205,26 +205,37 @@ static void
 follow(Migration *m)
 {
 	bool other_values;
+	bool derived;
 	int changed;
 
 	LockRelationOid(back_of(m, direction_of(m)), RowExclusiveLock);
 	check_untouched(m);
+	/* somebody else has been at the target's columns */
+	other_values = m->target_shape != NULL &&
+				   !relinfo_same_columns(m->target_shape, relinfo_target_shape(m->target));
 	changed = follow_columns(m);
-	other_values = reread_derived(m);
+	derived = reread_derived(m);
+	other_values |= derived;
 	check_columns(m);
 	m->source_shape = relinfo_shape(m->source);
 	m->target_shape = relinfo_target_shape(m->target);
 	catalog_save_shapes(m);
 	invalidate(m);
 	if (may_differ(m, changed, other_values))
+	{
 		reconcile_ask(m, false);
+		if (m->state > STATE_COPYING)
+		{
+			m->relfilenode = relinfo_relfilenode(m->source);
+			catalog_save_horizon(m);
+		}
+	}
 	if (m->state >= STATE_LIVE)
 		catalog_save_verified(m, false);
-	event_add(
-		m, "replaced",
-		psprintf("{\"columns\": %d, \"derived\": %s}", changed, other_values ? "true" : "false"),
-		"the sync trigger follows the columns of %s: %d changed on the other table",
-		sql_qualified(m->schema_name, m->table_name), changed);
+	event_add(m, "replaced",
+			  psprintf("{\"columns\": %d, \"derived\": %s}", changed, derived ? "true" : "false"),
+			  "the sync trigger follows the columns of %s: %d changed on the other table",
+			  sql_qualified(m->schema_name, m->table_name), changed);
 	go_on(m);
 }
 

@@ -1,14 +1,14 @@
 /*-------------------------------------------------------------------------
  *
  * reverse.c
- *	  The way back is paved before the swap: making a row trigger on a table
- *	  with 1,024 partitions takes 200 ms, which nobody shall wait for under the
- *	  swap's lock.
+ *	  The way back is paved before the migration goes live: making a row trigger on
+ *	  a table with 1,000 partitions takes a second on a slow machine, in which who
+ *	  writes to the target waits, and from then on that is each writer.
  *
  * The triggers sleep until the direction is switched, and so may come and go
- * without harm while the migration is live.  A partition made later gets its
- * row trigger from its parent; the statement trigger for TRUNCATE isn't
- * inherited, so all are looked at again whenever partitions were made.
+ * without harm until the swap.  A partition made later gets its row trigger from
+ * its parent; the statement trigger for TRUNCATE isn't inherited, so all are looked
+ * at again while the migration is live.
  *
  *-------------------------------------------------------------------------
  */

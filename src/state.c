@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * state.c
- *	  The one place that changes a migration's state.
+ *	  The one place that changes a migration's state, or pauses it.
  *
  *		created -> logging -> copying -> indexing -> catching_up -> live
  *		live <-> swapped -> completed
@@ -61,4 +61,17 @@ state_change(Migration *m, MigrationState to, const char *fmt, ...)
 		m, "state",
 		psprintf("{\"from\": \"%s\", \"to\": \"%s\"}", state_name(now->state), state_name(to)),
 		"%s", message);
+}
+
+/* See state.h. */
+bool
+migration_pause(Migration *m, const char *reason)
+{
+	Migration *now = catalog_load(m->id, true);
+
+	if (now == NULL || now->paused)
+		return false;
+	catalog_save_pause(m, true, reason);
+	event_add(m, "paused", NULL, "paused%s%s", reason ? ": " : "", reason ? reason : "");
+	return true;
 }

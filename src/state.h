@@ -1,7 +1,7 @@
 /*-------------------------------------------------------------------------
  *
  * state.h
- *	  The one place that changes a migration's state.
+ *	  The one place that changes a migration's state, or pauses it.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,5 +18,11 @@
  */
 extern void state_change(Migration *m, MigrationState to, const char *fmt, ...)
 	pg_attribute_printf(3, 4);
+
+/*
+ * Pause m, in the current transaction, with an event.  False, and nothing has changed,
+ * if it is paused already (its row is locked to see that) or gone.
+ */
+extern bool migration_pause(Migration *m, const char *reason);
 
 #endif

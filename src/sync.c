@@ -17,196 +17,30 @@
  * The trigger acts as the table's owner, restricted: expressions of the owner's
  * must not run with the rights of whoever writes.
  *
- * What is open (mirror, log) stays so until the transaction ends, under a
- * resource owner below the transaction's, not the statement's or the
- * savepoint's: an UPDATE of 1,000 rows opens its tables once.  It is let go of
- *
- *	 - before the commit (or PREPARE), while that is still possible;
- *	 - when the transaction aborts, together with everything else;
- *	 - when a savepoint is rolled back: a partition made after it is gone;
- *	 - by sync_release(), before DDL of ours.
- *
- * The front side is never kept open: BEGIN; UPDATE t; ALTER TABLE t ...; must
- * go on working.
- *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
 #include "access/htup_details.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "batch.h"
 #include "catalog.h"
 #include "changelog.h"
 #include "debug_point.h"
-#include "errors.h"
 #include "executor/executor.h"
 #include "mirror.h"
 #include "miscadmin.h"
-#include "run.h"
-#include "sync.h"
 #include "sync_internal.h"
 #include "sync_trigger.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
-#include "utils/memutils.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_sync_log);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_write_through);
 PG_FUNCTION_INFO_V1(migrate_ext_sync_reverse);
-
-/* What is open in this transaction for a migration. */
-typedef struct SyncOpen
-{
-	int64 migration_id;
-	Direction direction;
-	MemoryContext context;
-	ResourceOwner owner;
-	ChangeLog *log;		/* NULL: not open */
-	Mirror *mirror;		/* NULL: not open, or not to be opened */
-	bool mirror_failed; /* everything is logged instead */
-	bool marked;		/* the copy has been told to start over */
-} SyncOpen;
-
-/* In TopTransactionContext. */
-static List *open_list = NIL;
-
-/* A subtransaction of our own that is ending must not close what it opens. */
-static bool opening = false;
-
-/* ------------------------------------------------------------------------
- * Opening and closing
- * ------------------------------------------------------------------------
- */
-
-static SyncOpen *
-get_open(SyncTable *table)
-{
-	MemoryContext old_context;
-	SyncOpen *open;
-	ListCell *cell;
-
-	foreach (cell, open_list)
-	{
-		open = lfirst(cell);
-		if (open->migration_id == table->migration_id && open->direction == table->direction)
-			return open;
-	}
-	old_context = MemoryContextSwitchTo(TopTransactionContext);
-	open = palloc0(sizeof(SyncOpen));
-	open->migration_id = table->migration_id;
-	open->direction = table->direction;
-	open->context =
-		AllocSetContextCreate(TopTransactionContext, "migrate_ext sync", ALLOCSET_DEFAULT_SIZES);
-	open->owner = ResourceOwnerCreate(TopTransactionResourceOwner, "migrate_ext sync");
-	open_list = lappend(open_list, open);
-	MemoryContextSwitchTo(old_context);
-	return open;
-}
-
-/* Close all of it, whatever an error has left half-way.  Locks stay. */
-static void
-close_open(SyncOpen *open)
-{
-	open_list = list_delete_ptr(open_list, open);
-	if (open->mirror != NULL)
-		mirror_close(open->mirror);
-	ResourceOwnerRelease(open->owner, RESOURCE_RELEASE_BEFORE_LOCKS, false, false);
-	ResourceOwnerRelease(open->owner, RESOURCE_RELEASE_LOCKS, true, false);
-	ResourceOwnerRelease(open->owner, RESOURCE_RELEASE_AFTER_LOCKS, false, false);
-	ResourceOwnerDelete(open->owner);
-	MemoryContextDelete(open->context);
-	pfree(open);
-}
-
-static void
-check_not_busy(SyncOpen *open)
-{
-	if (open->mirror != NULL && mirror_is_busy(open->mirror))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_IN_USE),
-				 errmsg("a table of a migration is changed while a row of it is carried over")));
-}
-
-void
-sync_release_migration(int64 migration_id)
-{
-	ListCell *cell;
-
-	foreach (cell, list_copy(open_list))
-	{
-		SyncOpen *open = lfirst(cell);
-
-		if (open->migration_id != migration_id)
-			continue;
-		check_not_busy(open);
-		close_open(open);
-	}
-}
-
-void
-sync_release(void)
-{
-	ListCell *cell;
-
-	foreach (cell, open_list)
-		check_not_busy(lfirst(cell));
-	while (open_list != NIL)
-		close_open(linitial(open_list));
-}
-
-static void
-transaction_callback(XactEvent event, void *arg)
-{
-	switch (event)
-	{
-		case XACT_EVENT_PRE_COMMIT:
-		case XACT_EVENT_PRE_PREPARE:
-		case XACT_EVENT_PARALLEL_PRE_COMMIT:
-			while (open_list != NIL)
-				close_open(linitial(open_list));
-			break;
-		default:
-			/* memory and resources go with the transaction */
-			open_list = NIL;
-			opening = false;
-			mirror_forget();
-			break;
-	}
-}
-
-/*
- * A savepoint is rolled back.  Where that is part of a call under way (a
- * function of a user's caught an error), the call goes on.
- */
-static void
-subtransaction_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent,
-						void *arg)
-{
-	ListCell *cell;
-
-	if (event != SUBXACT_EVENT_ABORT_SUB || opening)
-		return;
-	foreach (cell, list_copy(open_list))
-	{
-		SyncOpen *open = lfirst(cell);
-
-		if (open->mirror == NULL || !mirror_is_busy(open->mirror))
-			close_open(open);
-	}
-}
-
-void
-sync_init(void)
-{
-	RegisterXactCallback(transaction_callback, NULL);
-	RegisterSubXactCallback(subtransaction_callback, NULL);
-	sync_cache_init();
-}
 
 /* ------------------------------------------------------------------------
  * Logging
@@ -244,6 +78,8 @@ warn_if_undrained(SyncTable *table)
 static void
 log_entry(SyncTable *table, SyncOpen *open, Datum *values, bool *isnull)
 {
+	ChangeLog *log;
+
 	if (!table->log_fits)
 	{
 		sync_warn(table, "The type of a key column has changed.");
@@ -252,19 +88,10 @@ log_entry(SyncTable *table, SyncOpen *open, Datum *values, bool *isnull)
 		open->marked = true;
 		return;
 	}
-	if (open->log == NULL)
-	{
-		ResourceOwner save_owner = CurrentResourceOwner;
-		MemoryContext old_context = MemoryContextSwitchTo(open->context);
-
-		CurrentResourceOwner = open->owner;
-		open->log = changelog_open(table->m->log);
-		CurrentResourceOwner = save_owner;
-		MemoryContextSwitchTo(old_context);
-	}
-	if (open->log == NULL)
+	log = sync_open_log(table, open);
+	if (log == NULL)
 		sync_warn(table, "The change log has been dropped.");
-	else if (changelog_append(open->log, values, isnull))
+	else if (changelog_append(log, values, isnull))
 		warn_if_undrained(table);
 }
 
@@ -327,7 +154,7 @@ is_identity_changed(SyncTable *table, TupleTableSlot *old, TupleTableSlot *new)
 static void
 log_change(SyncTable *table, TriggerData *trigger)
 {
-	SyncOpen *open = get_open(table);
+	SyncOpen *open = sync_open(table);
 	TupleTableSlot *old = old_row(trigger);
 	TupleTableSlot *new = new_row(trigger);
 	MirrorEntry entry = {0};
@@ -356,81 +183,6 @@ become_owner(Migration *m, Oid *userid, int *sec_context)
 	GetUserIdAndSecContext(userid, sec_context);
 	SetUserIdAndSecContext(m->owner, *sec_context | SECURITY_LOCAL_USERID_CHANGE |
 										 SECURITY_RESTRICTED_OPERATION | SECURITY_NOFORCE_RLS);
-}
-
-/* Errors of opening that are the session's own business, not the tables'. */
-static bool
-must_reach_session(int sqlerrcode)
-{
-	ErrorKind kind = error_kind(sqlerrcode);
-
-	return kind == ERROR_AGAIN || kind == ERROR_SERVER;
-}
-
-/*
- * In PG_CATCH: the tables don't fit any more.  From now on, in this
- * transaction, everything is logged.
- */
-static void
-catch_opening(SyncTable *table, SyncOpen *open, MemoryContext context, ResourceOwner owner)
-{
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
-	opening = false;
-	if (must_reach_session(error->sqlerrcode))
-		ReThrowError(error);
-	open->mirror_failed = true;
-	ereport(DEBUG1, (errmsg("migrate_ext logs changes of migration \"%s\": %s", table->m->name,
-							error->message)));
-	FreeErrorData(error);
-}
-
-/*
- * The mirror, open and up to date; NULL if it can't be opened.  In a
- * subtransaction, once a transaction: that a column is missing on the other
- * side must not fail the application's write.
- */
-static Mirror *
-get_mirror(SyncTable *table, SyncOpen *open)
-{
-	MemoryContext context = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	UserSwitch user;
-
-	if (open->mirror != NULL && mirror_is_stale(open->mirror) && !mirror_is_busy(open->mirror))
-	{
-		mirror_close(open->mirror);
-		open->mirror = NULL;
-	}
-	if (open->mirror != NULL || open->mirror_failed)
-		return open->mirror;
-
-	BeginInternalSubTransaction(NULL);
-	opening = true;
-	PG_TRY();
-	{
-		user_switch_owner(&user, table->m->owner);
-		MemoryContextSwitchTo(open->context);
-		CurrentResourceOwner = open->owner;
-		open->mirror = mirror_open(table->m, table->direction);
-		user_switch_back(&user);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(context);
-		CurrentResourceOwner = owner;
-		opening = false;
-	}
-	PG_CATCH();
-	{
-		catch_opening(table, open, context, owner);
-	}
-	PG_END_TRY();
-	return open->mirror;
 }
 
 /*
@@ -515,8 +267,8 @@ static void
 write_change(SyncTable *table, TriggerData *trigger)
 {
 	bool reverse = table->direction == DIRECTION_REVERSE;
-	SyncOpen *open = get_open(table);
-	Mirror *mirror = get_mirror(table, open);
+	SyncOpen *open = sync_open(table);
+	Mirror *mirror = sync_open_mirror(table, open);
 	MirrorEntry entries[2];
 	MirrorEntry *old;
 	MirrorEntry *new;

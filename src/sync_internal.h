@@ -1,8 +1,9 @@
 /*-------------------------------------------------------------------------
  *
  * sync_internal.h
- *	  What the files of the sync trigger share: sync.c (rows), sync_cache.c
- *	  (what a session knows of migrations), sync_truncate.c.
+ *	  What the files of the sync trigger share: sync.c (rows), sync_open.c
+ *	  (what is open), sync_cache.c (what a session knows of migrations),
+ *	  sync_truncate.c.
  *
  *-------------------------------------------------------------------------
  */
@@ -12,6 +13,7 @@
 #include "changelog.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "mirror.h"
 #include "types.h"
 #include "utils/resowner.h"
 
@@ -52,7 +54,29 @@ extern void sync_check_late(SyncTable *table);
 
 extern void sync_cache_init(void);
 
-/* sync.c: close what is open for this migration; an error if it is in use. */
+/* What is open in this session for a migration. */
+typedef struct SyncOpen
+{
+	int64 migration_id;
+	Direction direction;
+	MemoryContext context; /* this struct's */
+	Mirror *mirror;		   /* NULL: not open, or not to be opened */
+
+	/* of the transaction: all zero between two */
+	ResourceOwner owner; /* NULL: nothing is open, the mirror rests */
+	bool mirror_awake;
+	bool mirror_failed; /* everything is logged instead */
+	bool marked;		/* the copy has been told to start over */
+	MemoryContext log_context;
+	ChangeLog *log; /* NULL: not open */
+} SyncOpen;
+
+/* Of a table's migration; its transaction's part is there. */
+extern SyncOpen *sync_open(SyncTable *table);
+extern Mirror *sync_open_mirror(SyncTable *table, SyncOpen *open);
+extern ChangeLog *sync_open_log(SyncTable *table, SyncOpen *open);
+
+/* Close what is open for this migration; an error if it is in use. */
 extern void sync_release_migration(int64 migration_id);
 
 #endif

@@ -239,6 +239,8 @@ leaf_of_row(TupleWriter *writer, TupleTableSlot *slot)
 
 		if (!OidIsValid(relid))
 			return NULL;
+		if (writer->leaf != NULL && writer->leaf->relid == relid)
+			return writer->leaf;
 		leaf = hash_search(writer->leaves, &relid, HASH_ENTER, &found);
 		if (found)
 			return leaf;

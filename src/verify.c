@@ -19,7 +19,10 @@
  * differ, and counted apart.
  *
  * Claiming a range is locking its record, in the transaction that reads it: that of
- * a dead process is free at once, and nothing is written before the result is.
+ * a dead process is free at once, and nothing is written before the result is.  An error
+ * that passes (a deadlock, a serialization failure, a lock that was not to be had) costs
+ * that one reading: the range is read again after a while, which gets longer each time;
+ * others come first.
  *
  * Results are kept a range.  verify() reads everything; the swap, and verification
  * in the background, only what may have changed since it was found equal, whoever
@@ -34,12 +37,14 @@
  */
 #include "postgres.h"
 
+#include "attempt.h"
 #include "batch.h"
 #include "catalog.h"
 #include "columns.h"
 #include "common/hashfn.h"
 #include "compare.h"
 #include "debug_point.h"
+#include "errors.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "portability/instr_time.h"
@@ -165,10 +170,8 @@ read_range(Run *run, const VerifyPass *pass, VerifyRange *range)
 
 /* How many rows the next one shall have, after one that took so long. */
 static void
-adjust_pace(Migration *m, const VerifyRange *range)
+adjust_pace(int target_ms, const VerifyRange *range)
 {
-	int target_ms = settings_get_int(m, "batch_target_ms");
-
 	if (range->counts.checked > 0)
 		pace.rows = compare_next_size(range->counts.checked, target_ms, range->took_ms);
 	pace.rows = Min(pace.rows, MAX_RANGE_ROWS);
@@ -213,76 +216,114 @@ may_read(Migration *m, const VerifyPass *pass)
 		   pass->state == m->state && lease_alive(pass->requester);
 }
 
+/* A transaction's work: a range read, or one cut. */
+typedef struct Piece
+{
+	int64 range; /* that is read, or 0 */
+	int target_ms;
+	StepResult result;
+} Piece;
+
 /*
- * One transaction: read a range, or cut one.  The tables are locked before the
+ * The body of an attempt: read a range, or cut one.  The tables are locked before the
  * range's record, so that nobody who waits for them has it.
  */
-static StepResult
-work(Run *run)
+static void
+work(Run *run, void *arg)
 {
-	Migration *m;
+	Piece *piece = arg;
+	Migration *m = run->m;
 	VerifyPass pass = {VERIFY_NONE};
 	VerifyRange range;
-	StepResult result = STEP_WAIT;
 
-	run_begin(run);
-	m = run->m;
 	(void) verify_note_time();
 	if (m != NULL)
 		pass = verify_pass_load(m->id, false);
-	if (may_read(m, &pass))
+	if (!may_read(m, &pass))
+		return;
+	run_report(run, "verifying");
+	LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
+	LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
+	guard_check(m);
+	piece->target_ms = settings_get_int(m, "batch_target_ms");
+	if (verify_range_claim(m->id, &range))
 	{
-		run_report(run, "verifying");
-		LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
-		LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
-		guard_check(m);
-		result = STEP_MORE;
-		if (verify_range_claim(m->id, &range))
-		{
-			read_range(run, &pass, &range);
-			verify_range_save(m->id, &range);
-			adjust_pace(m, &range);
-			ME_DEBUG_POINT("verify_before_commit");
-		}
-		else if (!pass.cut)
-			cut_range(run);
-		else
-			result = STEP_WAIT;
+		piece->range = range.range;
+		read_range(run, &pass, &range);
+		verify_range_save(m->id, &range);
+		adjust_pace(piece->target_ms, &range);
+		ME_DEBUG_POINT("verify_before_commit");
 	}
-	run_commit(run);
-	return result;
+	else if (!pass.cut)
+		cut_range(run);
+	else
+		return;
+	piece->result = STEP_MORE;
+}
+
+/* The body of an attempt. */
+static void
+postpone(Run *run, void *arg)
+{
+	Piece *piece = arg;
+
+	verify_range_postpone(run->migration_id, piece->range);
 }
 
 /*
- * See stages.h.  Several ranges, up to what a piece of work should take: its caller
- * may have much else to look at in between.
+ * Several ranges, up to what a piece of work should take: its caller may have much else
+ * to look at in between.  WAIT if there is nothing to read now.  *error: what the last
+ * one failed with, kept until run->scratch is reset.
  */
-StepResult
-verify_work(Run *run)
+static StepResult
+read_on(Run *run, ErrorData **error)
 {
 	MemoryContext outer = run->scratch;
 	TimestampTz began = GetCurrentTimestamp();
-	volatile StepResult result = STEP_MORE;
+	Piece piece = {.result = STEP_MORE};
 
+	*error = NULL;
 	run->scratch = AllocSetContextCreate(outer, "migrate_ext verify", ALLOCSET_DEFAULT_SIZES);
 	PG_TRY();
 	{
-		while (result == STEP_MORE && throttle_may_go(run))
+		while (piece.result == STEP_MORE && throttle_may_go(run))
 		{
-			result = work(run);
+			piece.range = 0;
+			piece.result = STEP_WAIT;
+			if (!run_attempt(run, work, &piece, error))
+				break;
 			MemoryContextReset(run->scratch);
 			CHECK_FOR_INTERRUPTS();
-			if (TimestampDifferenceExceeds(began, GetCurrentTimestamp(), setting_batch_target_ms))
+			if (TimestampDifferenceExceeds(began, GetCurrentTimestamp(), piece.target_ms))
 				break;
 		}
 	}
 	PG_FINALLY();
 	{
-		MemoryContextDelete(run->scratch);
+		if (*error == NULL)
+			MemoryContextDelete(run->scratch);
 		run->scratch = outer;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(outer);
+	if (*error != NULL && piece.range != 0 && error_kind((*error)->sqlerrcode) == ERROR_AGAIN)
+	{
+		ErrorData *ignored; /* the error which led here is the one to tell */
+
+		(void) run_attempt(run, postpone, &piece, &ignored);
+	}
+	return piece.result;
+}
+
+/* See stages.h. */
+StepResult
+verify_work(Run *run)
+{
+	ErrorData *error;
+	StepResult result = read_on(run, &error);
+
+	if (error != NULL)
+		ReThrowError(error);
 	return result;
 }
 
@@ -512,9 +553,9 @@ record(Migration *m, VerifyPass *pass, VerifyCounts *counts, bool complete)
 
 	/*
 	 * Nothing is new: nothing was read again in the background, or, by the leader before
-	 * a swap, what was found clean is so still.
+	 * a swap, what was found clean is so still, and counts.
 	 */
-	if (clean && complete && m->verified_at != 0 &&
+	if (clean && complete && verify_holds(m) &&
 		((verify_ranges_count(m->id, &read) > 0 && read == 0) ||
 		 (!pass->background && m->goal != m->state && leader_pid(m->id) == MyProcPid)))
 		return;
@@ -562,10 +603,13 @@ verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 	bool opened = false;
 	bool complete = false;
 	bool idle = false;
+	int failures = 0;
 
 	while (deadline == 0 || GetCurrentTimestamp() < deadline)
 	{
 		Standing standing = look_at_pass(run);
+		StepResult result;
+		ErrorData *error;
 
 		complete = opened && standing == PASS_READ;
 		if (complete)
@@ -574,7 +618,12 @@ verify_all(Run *run, TimestampTz deadline, struct VerifyCounts *counts)
 			run_sleep(run, POLL_MS);
 		if (standing == PASS_NOT_OURS || !opened)
 			opened = begin_pass(run, true, false);
-		idle = verify_work(run) == STEP_WAIT;
+		result = read_on(run, &error);
+		if (error != NULL && !attempt_again(run, error, &failures))
+			ReThrowError(error);
+		if (result == STEP_MORE)
+			failures = 0;
+		idle = result == STEP_WAIT;
 		CHECK_FOR_INTERRUPTS();
 	}
 	end_pass(run, counts);

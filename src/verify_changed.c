@@ -37,6 +37,7 @@
 #include "access/relation.h"
 #include "access/transam.h"
 #include "access/xlog.h"
+#include "attempt.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
 #include "range_key.h"
@@ -127,6 +128,7 @@ typedef struct Search
 	XLogRecPtr oldest;
 	HTAB *tables;
 	List *order; /* of them, in which they are looked at */
+	bool begun;
 	bool done;
 } Search;
 
@@ -199,6 +201,7 @@ begin_search(Search *search, Run *run, List *ranges)
 		.keysize = sizeof(Oid), .entrysize = sizeof(Table), .hcxt = CurrentMemoryContext};
 	ListCell *cell;
 
+	memset(search, 0, sizeof(Search)); /* a first try may have failed halfway */
 	search->tables =
 		hash_create("migrate_ext tables", 64, &control, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
 	search->nranges = search->left = list_length(ranges);
@@ -223,6 +226,7 @@ begin_search(Search *search, Run *run, List *ranges)
 	foreach (cell, relinfo_leaves(m->target))
 		add_table(search, lfirst_oid(cell));
 	add_places(search);
+	search->begun = true;
 }
 
 /* ------------------------------------------------------------------------
@@ -393,35 +397,39 @@ look_on(Search *search, Run *run)
 	search->done = true;
 }
 
-/* A transaction: the first begins the search.  Nothing is done while it is paused. */
-static void
-look(Run *run, Search *search, List *ranges, MemoryContext context)
+/* A look, and what it has to know. */
+typedef struct Look
 {
-	Migration *m;
+	Search search;
+	List *ranges;
+	MemoryContext context; /* of the search */
 	bool paused;
+} Look;
 
-	run_begin(run);
-	m = run->m;
+/* The body of an attempt: the first begins the search.  Nothing is done while it is paused. */
+static void
+look(Run *run, void *arg)
+{
+	Look *work = arg;
+	Search *search = &work->search;
+	Migration *m = run->m;
+
 	search->done = m == NULL || (m->state != STATE_LIVE && m->state != STATE_SWAPPED) ||
 				   m->goal == STATE_CANCELLED;
-	paused = !search->done && m->paused;
-	if (!search->done && !paused)
+	work->paused = !search->done && m->paused;
+	if (search->done || work->paused)
+		return;
+	LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
+	LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
+	run_report(run, "looking for what has changed since the last verification");
+	MemoryContextSwitchTo(work->context);
+	if (!search->begun)
 	{
-		LockRelationOid(front_of(m, direction_of(m)), AccessShareLock);
-		LockRelationOid(back_of(m, direction_of(m)), AccessShareLock);
-		run_report(run, "looking for what has changed since the last verification");
-		MemoryContextSwitchTo(context);
-		if (search->tables == NULL)
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			begin_search(search, run, ranges);
-			PopActiveSnapshot();
-		}
-		look_on(search, run);
+		PushActiveSnapshot(GetTransactionSnapshot());
+		begin_search(search, run, work->ranges);
+		PopActiveSnapshot();
 	}
-	run_commit(run);
-	if (paused)
-		run_sleep(run, PAUSED_POLL_MS);
+	look_on(search, run);
 }
 
 /* See verify_changed.h. */
@@ -431,20 +439,29 @@ verify_changed(Run *run, List *ranges)
 	MemoryContext outer = CurrentMemoryContext;
 	MemoryContext context =
 		AllocSetContextCreate(outer, "migrate_ext changed", ALLOCSET_DEFAULT_SIZES);
-	Search search = {.done = ranges == NIL};
+	Look work = {.search = {.done = ranges == NIL}, .ranges = ranges, .context = context};
+	Search *search = &work.search;
 	List *changed = NIL;
+	ErrorData *error;
+	int failures = 0;
 
-	while (!search.done)
+	while (!search->done)
 	{
-		if (throttle_may_go(run))
-			look(run, &search, ranges, context);
+		if (!throttle_may_go(run))
+			continue;
+		if (run_attempt(run, look, &work, &error))
+			failures = 0;
+		else if (!attempt_again(run, error, &failures))
+			ReThrowError(error);
+		if (work.paused)
+			run_sleep(run, PAUSED_POLL_MS);
 		CHECK_FOR_INTERRUPTS();
 	}
 	MemoryContextSwitchTo(outer);
-	for (int i = 0; i < search.nranges; i++)
+	for (int i = 0; i < search->nranges; i++)
 	{
-		if (search.changed[i])
-			changed = lappend(changed, search.ranges[i]);
+		if (search->changed[i])
+			changed = lappend(changed, search->ranges[i]);
 	}
 	MemoryContextDelete(context);
 	return changed;

@@ -164,13 +164,26 @@ verify_range_claim(int64 migration_id, VerifyRange *range)
 	memset(range, 0, sizeof(VerifyRange));
 	found = catalog_begin(&call,
 						  "SELECT range, low, high FROM migrate_ext.verified_range"
-						  " WHERE migration = $1 AND NOT read ORDER BY range LIMIT 1"
-						  " FOR UPDATE SKIP LOCKED",
+						  " WHERE migration = $1 AND NOT read AND " BATCH_IS_DUE(
+							  "tried_at") " ORDER BY range LIMIT 1"
+										  " FOR UPDATE SKIP LOCKED",
 						  1, types, values, NULL) > 0;
 	if (found)
 		read_bounds(&call, 0, range);
 	catalog_end(&call);
 	return found;
+}
+
+void
+verify_range_postpone(int64 migration_id, int64 range)
+{
+	Oid types[] = {INT8OID, INT8OID};
+	Datum values[] = {Int64GetDatum(migration_id), Int64GetDatum(range)};
+
+	(void) catalog_exec("UPDATE migrate_ext.verified_range SET attempts = attempts + 1,"
+						" tried_at = pg_catalog.clock_timestamp()"
+						" WHERE migration = $1 AND range = $2 AND NOT read",
+						2, types, values, NULL);
 }
 
 /* {file, first, last, file, ...} */
@@ -228,7 +241,7 @@ verify_range_save(int64 migration_id, const VerifyRange *range)
 		LSNGetDatum(range->as_of),	 places_array(range->places)};
 
 	(void) catalog_exec(
-		"UPDATE migrate_ext.verified_range SET read = true, rows = $3, missing = $4,"
+		"UPDATE migrate_ext.verified_range SET read = true, attempts = 0, rows = $3, missing = $4,"
 		" extra = $5, different = $6, skipped = $7, stale_key = $8, took_ms = $9,"
 		" as_of = $10, places = $11, read_at = pg_catalog.clock_timestamp()"
 		" WHERE migration = $1 AND range = $2",

@@ -70,6 +70,8 @@ extern void verify_range_add(int64 migration_id, const char *low, const char *hi
  * it, and where this process dies, somebody else does.  False if there is none.
  */
 extern bool verify_range_claim(int64 migration_id, VerifyRange *range);
+/* It could not be read now: others come first, for a while that gets longer each time. */
+extern void verify_range_postpone(int64 migration_id, int64 range);
 extern void verify_range_save(int64 migration_id, const VerifyRange *range);
 
 /* All of them, in order: List of VerifyRange *, without counts. */

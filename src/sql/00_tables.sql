@@ -156,6 +156,8 @@ CREATE TABLE migrate_ext.verified_range (
     low       text,
     high      text,
     read      boolean NOT NULL DEFAULT false,
+    attempts  integer NOT NULL DEFAULT 0,
+    tried_at  timestamptz,
     rows      bigint NOT NULL DEFAULT 0,
     missing   bigint NOT NULL DEFAULT 0,
     extra     bigint NOT NULL DEFAULT 0,

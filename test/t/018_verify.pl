@@ -62,15 +62,21 @@ sub make
 	return;
 }
 
-# A helper dies with a range in its hands: somebody else reads it.
+# A helper dies with a range in its hands, one is cancelled: somebody else reads it, or the same one again.
 sub shared
 {
 	my $point = hold_point($node, 'verify_before_commit');
 	my $call = begin_call($node, "CALL migrate_ext.verify('t')");
 	wait_point($point, 3) or die "nobody shares it\n";
 	terminate_workers($node, 't', 'helper', 1);
+	sql(<<~SQL);
+		SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+		WHERE backend_type = 'migrate_ext helper' AND wait_event_type = 'Lock' LIMIT 1
+		SQL
+	poll_query($node, "SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'error' AND message ~ 'canceling'", 't', 30)
+		or die "nobody was cancelled\n";
 	release_point($point);
-	is(end_call($call), '', 'verified by several processes, one of which died');
+	is(end_call($call), '', 'verified by several processes, one of which died and one was cancelled');
 	is(sql('SELECT complete, checked_rows, missing + extra + different FROM migrate_ext.verifications'), "t|$ROWS|0", 'all rows, once each');
 	is(sql('SELECT bool_and(verified), sum(checked_rows) FROM migrate_ext.verified_ranges'), "t|$ROWS", 'and each range');
 	return;
