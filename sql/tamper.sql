@@ -74,15 +74,22 @@ BEGIN
 END
 $$;
 
--- the migration at rest in a state; "swap" and "undo" are live and swapped ones on their way, between the look and the locks
+-- the migration at rest in a state; "paved" is catching_up with the reverse triggers made; "swap" and "undo" are live and swapped ones on their way, between the look and the locks
 CREATE PROCEDURE tamper.bring(state text, swapped boolean) LANGUAGE plpgsql AS $$
+DECLARE
+    told text;
 BEGIN
     CALL tamper.must('runner', 'CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL, v text);
         INSERT INTO t SELECT i, i * 5, ''row '' || i FROM generate_series(1, 50) i;
         SELECT migrate_ext.partition_by_range(''t'', ''k'', 100, 0, 300, 0)');
     IF state <> 'created' THEN
         CALL tamper.must('runner', format('CALL migrate_ext.run(''t'', %L)',
-                                          CASE WHEN swapped OR state = 'swap' THEN 'live' ELSE state END));
+                                          CASE WHEN swapped OR state = 'swap' THEN 'live' WHEN state = 'paved' THEN 'catching_up' ELSE state END));
+    END IF;
+    IF state = 'paved' THEN
+        CALL tamper.must('holder', 'BEGIN; LOCK t IN ROW EXCLUSIVE MODE');
+        CALL tamper.say('runner', 'CALL migrate_ext.run(''t'', ''live'', ''1 s'')', told);
+        CALL tamper.must('holder', 'COMMIT');
     END IF;
     IF swapped THEN
         CALL tamper.must('runner', 'CALL migrate_ext.finalize(''t'', ''20 s'')');
@@ -151,6 +158,10 @@ BEGIN
     END IF;
     SELECT m.state INTO now FROM migrate_ext.migrations m WHERE migration = 't';
     ended := ended || CASE WHEN now = wanted AND tamper.difference() = 0 THEN 'whole' ELSE format('%s, %s rows differ', now, tamper.difference()) END;
+    -- what the application has written is all there is
+    IF NOT swapped AND state <> 'swap' AND (SELECT count(*) FROM public.t) <> 51 THEN
+        ended := 'ROWS LOST';
+    END IF;
 END
 $$;
 
@@ -220,7 +231,7 @@ $$;
 \set later '{live,swap,swapped,undo}'
 INSERT INTO harm (name, states, harm, mend)
 SELECT name, states, harm, mend FROM (VALUES
-    ('trigger disabled', :'before'::text[] || :'later', 'ALTER TABLE {front} DISABLE TRIGGER {sync}', ''),
+    ('trigger disabled', :'before'::text[] || '{paved}'::text[] || :'later', 'ALTER TABLE {front} DISABLE TRIGGER {sync}', ''),
     ('trigger dropped', :'before'::text[] || :'later', 'DROP TRIGGER {sync} ON {front}', ''),
     ('trigger renamed', :'before'::text[] || :'later', 'ALTER TRIGGER {sync} ON {front} RENAME TO other', ''),
     ('trigger of TRUNCATE dropped', :'before'::text[] || :'later', 'DROP TRIGGER {truncate} ON {front}', ''),

@@ -23,9 +23,9 @@ fail(int code, const char *sql)
 }
 
 /*
- * A statement that is large, or asked while locks are held that everybody waits
- * for, or with every piece of work, is planned once a process.  What it reads hardly ever makes the plan
- * invalid, and if so it is planned again.
+ * A statement that is large, or asked with every piece of work, or while locks are
+ * held that everybody waits for, is planned once a process.  What it reads hardly
+ * ever makes the plan invalid, and if so it is planned again.
  */
 static int
 execute_kept(CatalogCall *call, const char *sql, int nargs, Oid *types, Datum *values,

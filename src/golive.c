@@ -103,6 +103,8 @@ is_way_back_paved(Run *run)
 	bool paved;
 
 	run_begin(run);
+	if (run->m != NULL)
+		guard_check(run->m); /* the target may be gone */
 	paved = run->m == NULL || reverse_is_prepared(run->m);
 	run_commit(run);
 	return paved;

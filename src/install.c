@@ -143,6 +143,12 @@ restart_body(Run *run, void *arg)
 
 	lock_front(run);
 	guard_check_source(m);
+
+	/*
+	 * The target may have its reverse triggers already.  One that somebody disabled on the
+	 * source looks to them as after a swap: their TRUNCATE would empty the source.
+	 */
+	sync_trigger_set(m, SYNC_LOG);
 	run_as_owner(run);
 	if (!adopted || truncation_pending(m->id))
 		(void) sql_run("TRUNCATE TABLE %s", sql_relation(m->target));
