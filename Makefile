@@ -94,7 +94,8 @@ installcheck-isolation:
 define with_cluster
 rm -rf '$(CURDIR)/tmp_check'
 $(MKDIR_P) '$(CURDIR)/tmp_check'
-TESTDIR='$(CURDIR)' PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
+TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/tmp_check' TESTLOGDIR='$(CURDIR)/tmp_check/log' \
+	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef
 

@@ -6,10 +6,12 @@
 # postmaster.pid, our own jobs by their *.pid, files by being files.
 
 PG_MAJOR=15
-PG_SYSTEM=/usr/lib/postgresql/$PG_MAJOR
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-work=                                   # the folder of this run
+base=                                   # the folder of this run
+work=                                   # where it works: that, or one in it for another major
+systems=/var/cache/migrate_ext          # where those are that script/bootstrap --pg has made
+system=                                 # not empty: the root of a Debian that has PostgreSQL $PG_MAJOR
 keep=                                   # not empty: leave it there
 
 say() {
@@ -22,13 +24,35 @@ die() {
 }
 
 work_begin() {
-	work=$(mktemp -d "${TMPDIR:-/tmp}/migrate_ext.XXXXXX")
+	base=$(mktemp -d "${TMPDIR:-/tmp}/migrate_ext.XXXXXX")
+	work=$base
 	trap work_end EXIT
 	trap 'exit 129' HUP
 	trap 'exit 130' INT
 	trap 'exit 143' TERM
 	mkdir "$work/tmp" "$work/src"
 	chown -R postgres: "$work"
+}
+
+# work_on MAJOR: from here on with another PostgreSQL, in a folder of its own. Fails where that isn't to be had;
+# $work/system.log tells why.
+work_on() {
+	local pid
+	PG_MAJOR=$1
+	work=$base/pg$1
+	mkdir -p "$work/tmp" "$work/src"
+	chown -R postgres: "$work"
+	system=$systems/postgresql-$1
+	if [ ! -d "$system" ]; then
+		system=$base/system$1
+		setsid "$root/script/bootstrap" --pg "$1" "$system" </dev/null >"$work/system.log" 2>&1 &
+		pid=$!
+		echo "$pid" >"$work/system.pid"
+		wait "$pid" || pid=""
+		rm "$work/system.pid"
+		[ -n "$pid" ] || return 1
+	fi
+	mkdir -p "$system/$work"
 }
 
 work_end() {
@@ -39,9 +63,10 @@ work_end() {
 	stop_jobs
 	stop_servers
 	if [ -n "$keep" ]; then
-		say "Kept: $work"
+		say "Kept: $base"
 	else
-		rm -rf "$work"
+		rmdir "$systems"/*/"$base"/* "$systems"/*/"$base" 2>/dev/null
+		rm -rf --one-file-system "$base"
 	fi
 	exit "$status"
 }
@@ -55,6 +80,7 @@ stop_jobs() {
 		[ -e "$file" ] || continue
 		pid=$(cat "$file")
 		kill -TERM -- "-$pid" 2>/dev/null
+		wait_gone "$pid"
 		rm -f "$file"
 	done
 }
@@ -78,10 +104,29 @@ wait_gone() {
 	done
 }
 
+# exec_in_system COMMAND...: with $system as its root, where there is one, and $work where it is. What is mounted for
+# that nobody else sees, and it goes with the last process. No chroot: in one there are no user namespaces.
+exec_in_system() {
+	[ -n "$system" ] || exec "$@"
+	# shellcheck disable=SC2016
+	exec unshare --mount --propagation private sh -euc '
+		system=$1 work=$2
+		shift 2
+		mount --bind "$system" "$system"
+		mount -t proc proc "$system/proc"
+		mount -t tmpfs -o mode=1777 tmpfs "$system/dev/shm"
+		mount --bind "$work" "$system$work"
+		cd "$system"
+		pivot_root . mnt
+		cd /
+		umount -l /mnt
+		exec "$@"' sh "$system" "$work" "$@"
+}
+
 # PostgreSQL refuses to run as root. A clean environment keeps the caller's PG* settings and locale out.
 # For a command to be exec'ed: call it in a subshell.
 exec_as_postgres() {
-	exec setpriv --reuid=postgres --regid=postgres --init-groups --reset-env \
+	exec_in_system setpriv --reuid=postgres --regid=postgres --init-groups --reset-env \
 		env HOME="$work" TMPDIR="$work/tmp" LC_ALL=C.UTF-8 TZ=UTC \
 		PATH="$work/pg/lib/postgresql/$PG_MAJOR/bin:/usr/bin:/bin" "$@"
 }
@@ -121,16 +166,18 @@ copy_tree() {
 # of the programs among links to the rest is an installation of its own: ours to install into, without
 # a trace in the system's, and without two runs at a time overwriting each other's library.
 private_postgres() {
-	local pg=$work/pg
-	mkdir -p "$pg/lib/postgresql" "$pg/share/postgresql" "$pg/include"
-	cp -as "$PG_SYSTEM" "$pg/lib/postgresql/"
-	rm -rf "$pg/lib/postgresql/$PG_MAJOR/bin"
-	cp -a "$PG_SYSTEM/bin" "$pg/lib/postgresql/$PG_MAJOR/"
-	cp -as "/usr/share/postgresql/$PG_MAJOR" "$pg/share/postgresql/"
-	ln -s /usr/include/postgresql "$pg/include/postgresql"
-	# An older build that somebody installed must not be what is tested.
-	find "$pg/lib" "$pg/share" -name 'migrate_ext*' -delete
-	chown -hR postgres: "$pg"
+	# shellcheck disable=SC2016
+	as_postgres sh -euc '
+		pg=$1/pg
+		major=$2
+		mkdir -p "$pg/lib/postgresql" "$pg/share/postgresql" "$pg/include"
+		cp -as "/usr/lib/postgresql/$major" "$pg/lib/postgresql/"
+		rm -rf "$pg/lib/postgresql/$major/bin"
+		cp -a "/usr/lib/postgresql/$major/bin" "$pg/lib/postgresql/$major/"
+		cp -as "/usr/share/postgresql/$major" "$pg/share/postgresql/"
+		ln -s /usr/include/postgresql "$pg/include/postgresql"
+		# An older build that somebody installed must not be what is tested.
+		find "$pg/lib" "$pg/share" -name "migrate_ext*" -delete' sh "$work" "$PG_MAJOR"
 }
 
 # build MAKE_ARGUMENTS...: shows what the compiler says only where it fails

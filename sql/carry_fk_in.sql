@@ -64,7 +64,8 @@ BEGIN
         EXCEPTION WHEN SQLSTATE 'P0099' THEN
             RAISE INFO '%: %', statement, told;
         WHEN OTHERS THEN
-            RAISE INFO '%: % %', statement, SQLSTATE, SQLERRM;
+            -- what a partition's part of a key is called differs by major
+            RAISE INFO '%: % %', statement, SQLSTATE, regexp_replace(SQLERRM, '(on table "[^"]*_p?\d" violates foreign key constraint) ".*" on', '\1 ... on');
         END;
     END LOOP;
 END $$;

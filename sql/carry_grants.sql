@@ -45,10 +45,10 @@ CREATE FUNCTION newest(integer) RETURNS boolean LANGUAGE sql AS 'SELECT $1 > 0';
 CREATE POLICY own_max ON "Doc" FOR DELETE TO grants_owner USING (newest((SELECT max(d.id) FROM "Doc" d WHERE d."Owner" = "Doc"."Owner")) AND "Doc".id > 0);
 RESET ROLE;
 
--- what there is on a table, whatever its name is now
+-- what there is on a table, whatever its name is now; without MAINTAIN, which came with PostgreSQL 17
 CREATE FUNCTION pg_temp.security(name regclass) RETURNS TABLE (what text, value text) LANGUAGE sql AS $$
     SELECT 'flags', format('%s %s', relrowsecurity, relforcerowsecurity) FROM pg_class WHERE oid = name
-    UNION ALL SELECT 'table', a::text FROM pg_class, unnest(relacl) a WHERE oid = name
+    UNION ALL SELECT 'table', regexp_replace(a::text, 'm[*]?/', '/') FROM pg_class, unnest(relacl) a WHERE oid = name
     UNION ALL SELECT 'column ' || attname, a::text FROM pg_attribute, unnest(attacl) a WHERE attrelid = name AND NOT attisdropped
     UNION ALL SELECT 'policy ' || policyname,
         concat_ws(' | ', permissive, roles, cmd, replace(qual, name::text || '.', 'T.'), replace(with_check, name::text || '.', 'T.'))

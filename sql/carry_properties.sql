@@ -33,7 +33,7 @@ INSERT INTO pg_seclabel VALUES ('"T"'::regclass, 'pg_class'::regclass, 0, 'prope
     ('"T"'::regclass, 'pg_class'::regclass, 4, 'properties', 'odd');
 
 CREATE FUNCTION pg_temp.properties(name regclass) RETURNS TABLE (what text, value text) LANGUAGE sql AS $$
-    SELECT 'column ' || attname, concat_ws(' ', pg_get_expr(adbin, adrelid), 'statistics', attstattarget, 'storage', attstorage, attcompression,
+    SELECT 'column ' || attname, concat_ws(' ', pg_get_expr(adbin, adrelid), 'statistics', COALESCE(attstattarget, -1), 'storage', attstorage, attcompression,
         (SELECT option_value FROM pg_options_to_table(attoptions) WHERE option_name LIKE 'n_distinct%' ORDER BY option_name = 'n_distinct_inherited' DESC LIMIT 1),
         col_description(attrelid, attnum))
     FROM pg_attribute LEFT JOIN pg_attrdef ON adrelid = attrelid AND adnum = attnum WHERE attrelid = name AND attnum > 0 AND NOT attisdropped
@@ -42,7 +42,7 @@ CREATE FUNCTION pg_temp.properties(name regclass) RETURNS TABLE (what text, valu
     UNION ALL SELECT 'index ' || relname, concat_ws(' ', obj_description(i.indexrelid, 'pg_class'), indisreplident,
         (SELECT obj_description(oid, 'pg_constraint') FROM pg_constraint WHERE conindid = i.indexrelid AND conrelid = name AND contype IN ('p', 'u')))
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE indrelid = name
-    UNION ALL SELECT 'statistics ' || stxname, concat_ws(' ', stxowner::regrole, stxstattarget, stxkind, pg_get_statisticsobjdef_columns(oid),
+    UNION ALL SELECT 'statistics ' || stxname, concat_ws(' ', stxowner::regrole, COALESCE(stxstattarget, -1), stxkind, pg_get_statisticsobjdef_columns(oid),
         obj_description(oid, 'pg_statistic_ext')) FROM pg_statistic_ext WHERE stxrelid = name
     UNION ALL SELECT 'policy ' || polname, obj_description(oid, 'pg_policy') FROM pg_policy WHERE polrelid = name
     UNION ALL SELECT 'label ' || COALESCE(attname, ''), concat_ws(' ', provider, label) FROM pg_seclabel
@@ -61,7 +61,7 @@ LANGUAGE sql AS $$
     SELECT c.relname, c.reloptions, t.reloptions, c.relreplident,
         (SELECT string_agg(regexp_replace(stxname, '_\d{4,}', '_<OID>', 'g') || ' ' || COALESCE(stxdndistinct::text, ''), ', ' ORDER BY stxname COLLATE "C")
          FROM pg_statistic_ext s LEFT JOIN pg_statistic_ext_data d ON d.stxoid = s.oid WHERE stxrelid = c.oid),
-        (SELECT string_agg(concat_ws(' ', attname, attstattarget, (SELECT option_value FROM pg_options_to_table(attoptions) WHERE option_name = 'n_distinct'), attcompression, attstorage), ', ' ORDER BY attnum) FROM pg_attribute
+        (SELECT string_agg(concat_ws(' ', attname, COALESCE(attstattarget, -1), (SELECT option_value FROM pg_options_to_table(attoptions) WHERE option_name = 'n_distinct'), attcompression, attstorage), ', ' ORDER BY attnum) FROM pg_attribute
          WHERE attrelid = c.oid AND attname IN ('doc', 'n', 'k')),
         (SELECT string_agg(conname || CASE WHEN convalidated THEN '' ELSE ' NOT VALID' END, ', ' ORDER BY conname COLLATE "C") FROM pg_constraint WHERE conrelid = c.oid AND contype = 'c')
     FROM pg_class c LEFT JOIN pg_class t ON t.oid = c.reltoastrelid

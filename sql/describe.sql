@@ -74,13 +74,20 @@ RESET ROLE;
 ALTER INDEX i DEPENDS ON EXTENSION amcheck;
 CREATE PUBLICATION describe_pub FOR TABLE visit (n, id, place) WHERE (place > 3) WITH (publish = 'insert, delete');
 CREATE PUBLICATION describe_schema FOR TABLES IN SCHEMA "Odd ""schema" WITH (publish_via_partition_root);
+SET client_min_messages = error;
 CREATE SUBSCRIPTION describe_sub CONNECTION 'dbname=none' PUBLICATION p WITH (connect = false, slot_name = NONE);
+SET client_min_messages = warning;
 INSERT INTO pg_subscription_rel SELECT oid, 'visit'::regclass, 'r', '0/1234' FROM pg_subscription WHERE subname = 'describe_sub';
 
+-- What is the same in all majors: MAINTAIN came with 17, and from 16 on views name a table only where they must.
+CREATE FUNCTION pg_temp.common(value jsonb) RETURNS text LANGUAGE sql AS $$
+    SELECT CASE WHEN jsonb_typeof(value) = 'object' AND value ? 'definition' AND value->>'kind' ~ 'view' THEN replace(t.text, '<table>.', '') ELSE t.text END
+    FROM (SELECT replace(value::text, '"MAINTAIN", ', '') AS text) t
+$$;
 -- one line a thing
 \pset format unaligned
 \pset tuples_only on
-SELECT k.key, d.key, d.value FROM jsonb_each(migrate_ext.describe('visit')) k, jsonb_each(k.value) d ORDER BY k.key, d.key COLLATE "C";
+SELECT k.key, d.key, pg_temp.common(d.value) FROM jsonb_each(migrate_ext.describe('visit')) k, jsonb_each(k.value) d ORDER BY k.key, d.key COLLATE "C";
 \pset tuples_only off
 
 -- whatever it is called, and whoever asks with whatever search_path: the same
@@ -108,7 +115,7 @@ BEGIN
         EXCEPTION WHEN SQLSTATE 'XX999' THEN
         END;
         path := NULL;
-        FOR path, before, after IN SELECT d.path, left(d.a::text, 90), left(d.b::text, 90) FROM migrate_ext.catalog_difference(old, new) d LOOP
+        FOR path, before, after IN SELECT d.path, left(pg_temp.common(d.a), 90), left(pg_temp.common(d.b), 90) FROM migrate_ext.catalog_difference(old, new) d LOOP
             RETURN NEXT;
         END LOOP;
         IF path IS NULL THEN
@@ -219,7 +226,7 @@ CREATE TABLE flat_0 PARTITION OF flat FOR VALUES WITH (MODULUS 2, REMAINDER 0) W
 CREATE TABLE flat_1 PARTITION OF flat FOR VALUES WITH (MODULUS 2, REMAINDER 1) WITH (fillfactor = 80);
 ALTER TABLE flat_0 REPLICA IDENTITY USING INDEX flat_0_pkey;
 ALTER TABLE flat_1 REPLICA IDENTITY USING INDEX flat_1_pkey;
-SELECT jsonb_pretty(migrate_ext.describe('flat')->'table');
+SELECT jsonb_pretty(migrate_ext.describe('flat')->'table' #- '{grants,postgres}');
 ALTER TABLE flat_1 REPLICA IDENTITY FULL;
 SELECT migrate_ext.describe('flat')->'table'->'replica_identity';
 SELECT migrate_ext.describe('flat_1')->'table'->'partition_bound', migrate_ext.describe('flat_1')->'table'->'inherits';

@@ -20,7 +20,7 @@ LANGUAGE sql AS $$
     UNION ALL
     (SELECT 'index', pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid = name ORDER BY 2)
     UNION ALL
-    (SELECT 'constraint', format('%I %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = name ORDER BY 2)
+    (SELECT 'constraint', format('%I %s', conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE conrelid = name AND contype <> 'n' ORDER BY 2)
     UNION ALL
     (SELECT 'trigger', format('%I %s %s', tgname, tgfoid::regproc, tgenabled) FROM pg_trigger WHERE tgrelid = name ORDER BY 2)
 $$;

@@ -120,6 +120,7 @@ TRUNCATE t;
 DROP TABLE t, other;
 
 -- triggers of users: they write the same row again, other rows, refuse, and stand before ours by name
+\set SHOW_CONTEXT never
 CREATE TABLE t (id integer PRIMARY KEY, k integer NOT NULL, v text, n integer DEFAULT 0);
 INSERT INTO t SELECT i, i % 3, 'v' FROM generate_series(1, 10) i;
 CREATE FUNCTION pg_temp.change() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -158,6 +159,7 @@ SET CONSTRAINTS ALL IMMEDIATE;
 UPDATE t SET v = 'refuse' WHERE id = 4;
 ROLLBACK;
 UPDATE t SET v = 'refuse' WHERE id = 4;
+\set SHOW_CONTEXT errors
 SELECT * FROM helper.check('t');
 TABLE t ORDER BY id;
 SELECT * FROM migrate_ext.preflight('t') WHERE severity = 'error' ORDER BY object, problem;

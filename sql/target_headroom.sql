@@ -54,7 +54,7 @@ SELECT * FROM partitions;
 SELECT c.reloptions, i.indexrelid::regclass AS index FROM pg_class c JOIN pg_index i ON i.indrelid = c.oid
 WHERE c.relname = 'ahead_p2024_05' ORDER BY 2;
 SELECT tgname, tgenabled, tgparentid <> 0 AS inherited FROM pg_trigger WHERE tgrelid = 'ahead_p2024_05'::regclass ORDER BY 1;
-SELECT conname, contype FROM pg_constraint WHERE conrelid = 'ahead_p2024_05'::regclass ORDER BY 1;
+SELECT conname, contype FROM pg_constraint WHERE conrelid = 'ahead_p2024_05'::regclass AND contype <> 'n' ORDER BY 1;
 -- rows go there, and nobody takes it for tampering
 INSERT INTO ahead VALUES (4, '2024-05-01', 'in a new one');
 CALL await('ahead_p2024_07');

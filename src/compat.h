@@ -22,6 +22,7 @@
 #include "catalog/pg_attribute.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
+#include "nodes/nodes.h"
 #include "nodes/tidbitmap.h"
 #include "parser/parse_relation.h"
 #include "storage/lock.h"
@@ -108,6 +109,8 @@ table_tuple_update_compat(Relation rel, ItemPointer tid, TupleTableSlot *slot, C
  */
 #if PG_VERSION_NUM < 180000
 
+#define ATTRIBUTE_GENERATED_VIRTUAL 'v'
+
 #define LockAcquireExtended(tag, mode, session, dont_wait, report, local, log) \
 	LockAcquireExtended(tag, mode, session, dont_wait, report, local)
 
@@ -123,6 +126,30 @@ table_tuple_update_compat(Relation rel, ItemPointer tid, TupleTableSlot *slot, C
  * ------------------------------------------------------------------------
  */
 
+#define PARTITIONS_HAVE_IDENTITY (PG_VERSION_NUM >= 170000)
+
+/* May column i, from 0, be NULL?  In 18 also one with a NOT NULL constraint that isn't validated. */
+static inline bool
+column_nullable(TupleDesc desc, int i)
+{
+#if PG_VERSION_NUM >= 180000
+	return TupleDescCompactAttr(desc, i)->attnullability != ATTNULLABLE_VALID;
+#else
+	return !TupleDescAttr(desc, i)->attnotnull;
+#endif
+}
+
+/* Since 18 a CHECK constraint may be only told.  ExecCheck() takes a NULL for one that holds. */
+static inline ExprState *
+prepare_check(const ConstrCheck *check, EState *estate)
+{
+#if PG_VERSION_NUM >= 180000
+	if (!check->ccenforced)
+		return NULL;
+#endif
+	return ExecPrepareExpr(stringToNode(check->ccbin), estate);
+}
+
 /* How many processes wait for a lock.  No lock of ours: a glance, and 17's function asserts what only holds under one. */
 static inline int
 lock_waiters(const LOCK *lock)
@@ -131,6 +158,19 @@ lock_waiters(const LOCK *lock)
 	return (int) lock->waitProcs.count;
 #else
 	return lock->waitProcs.size;
+#endif
+}
+
+/*
+ * After ExecInsertIndexTuples(): what an access method (BRIN, since 17) keeps for
+ * the next row are pages, and those are of the resource owner of this moment.
+ */
+static inline void
+index_inserts_end(ResultRelInfo *result pg_attribute_unused())
+{
+#if PG_VERSION_NUM >= 170000
+	for (int i = 0; i < result->ri_NumIndices; i++)
+		index_insert_cleanup(result->ri_IndexRelationDescs[i], result->ri_IndexRelationInfo[i]);
 #endif
 }
 

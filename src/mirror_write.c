@@ -120,7 +120,7 @@ compile_checks(Mirror *mirror, TupleConstr *constr)
 	int i;
 
 	for (i = 0; i < constr->num_check; i++)
-		checks[i] = ExecPrepareExpr(stringToNode(constr->check[i].ccbin), mirror->estate);
+		checks[i] = prepare_check(&constr->check[i], mirror->estate);
 	MemoryContextSwitchTo(old_context);
 	return checks;
 }
@@ -347,6 +347,7 @@ update_row(Call *call, Wanted *wanted)
 		hint_indexes(wanted);
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, true, false,
 										NULL, NIL, update_indexes == TU_Summarizing);
+		index_inserts_end(place->info);
 	}
 	call->written = true;
 	queue_update(mirror, place, &old, wanted->slot, recheck);
@@ -368,8 +369,11 @@ insert_row(Call *call, Wanted *wanted)
 
 	table_tuple_insert(place->rel, wanted->slot, GetCurrentCommandId(true), 0, NULL);
 	if (place->info->ri_NumIndices > 0)
+	{
 		recheck = ExecInsertIndexTuples(place->info, wanted->slot, mirror->estate, false, false,
 										NULL, NIL, false);
+		index_inserts_end(place->info);
+	}
 	call->written = true;
 	if (subject->displaced && mirror->direction == DIRECTION_REVERSE)
 		queue_update(mirror, place, &subject->displaced_tid, wanted->slot, recheck);

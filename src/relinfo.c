@@ -24,6 +24,7 @@
 #include "catalog.h"
 #include "catalog/catalog.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_trigger.h"
@@ -61,14 +62,15 @@ relinfo_open(Oid relid)
 
 /*
  * Fill identity from an index of rel, or return false if it doesn't name every
- * row.  The relation cache has left out what is invalid, deferrable or partial
- * already; what remains are expressions and columns that may be NULL.
+ * row.  The relation cache has left out what is partial already, and up to 17 what
+ * is invalid or deferrable; 18 has keys that forbid overlaps, which are no B-trees.
  */
 static bool
 identity_from_index(Relation rel, Oid indexid, Identity *identity)
 {
 	Relation index = index_open(indexid, AccessShareLock);
-	bool usable = true;
+	bool usable = index->rd_index->indisvalid && index->rd_index->indimmediate &&
+				  index->rd_rel->relam == BTREE_AM_OID;
 	int i;
 
 	identity->index = indexid;
@@ -79,7 +81,7 @@ identity_from_index(Relation rel, Oid indexid, Identity *identity)
 		Form_pg_attribute att;
 		Oid optype = index->rd_opcintype[i];
 
-		usable = attnum > 0 && TupleDescAttr(RelationGetDescr(rel), attnum - 1)->attnotnull;
+		usable = attnum > 0 && !column_nullable(RelationGetDescr(rel), attnum - 1);
 		if (!usable)
 			break;
 		att = TupleDescAttr(RelationGetDescr(rel), attnum - 1);
@@ -195,6 +197,35 @@ check_inheritance(Relation rel)
 						errhint("Use ALTER TABLE ... NO INHERIT on them first.")));
 }
 
+/* See relinfo.h. */
+void
+relinfo_check_columns(Relation rel)
+{
+	TupleDesc desc = RelationGetDescr(rel);
+
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+		const char *table = RelationGetRelationName(rel);
+
+		if (att->attisdropped)
+			continue;
+		if (att->attgenerated == ATTRIBUTE_GENERATED_VIRTUAL)
+			ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							errmsg("column \"%s\" of table \"%s\" is a virtual generated column",
+								   NameStr(att->attname), table),
+							errdetail("Only stored generated columns can be carried over."),
+							errhint("Drop it, or make a stored one, or a view that computes it.")));
+		if (att->attnotnull && column_nullable(desc, i))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the NOT NULL constraint of column \"%s\" of table \"%s\" is not "
+							"valid",
+							NameStr(att->attname), table),
+					 errhint("Use ALTER TABLE ... VALIDATE CONSTRAINT first.")));
+	}
+}
+
 static void
 check_not_ours(Relation rel)
 {
@@ -236,6 +267,7 @@ check_table(Oid relid, bool fill)
 	check_not_ours(rel);
 	check_not_used(rel, fill);
 	check_inheritance(rel);
+	relinfo_check_columns(rel);
 	pfree(relinfo_identity(relid, false));
 	table_close(rel, AccessShareLock);
 }

@@ -41,6 +41,12 @@ extern Identity *relinfo_identity(Oid relid, bool missing_ok);
 extern void relinfo_check_source(Oid relid);
 
 /*
+ * Columns as they can't be carried over: 0A000 for virtual generated ones, 55000
+ * where a NOT NULL isn't validated.  PostgreSQL has both since 18.
+ */
+extern void relinfo_check_columns(Relation rel);
+
+/*
  * The same for a table whose column is to be filled in place: it may be the source
  * of a migration that has not been swapped, 55000 if it is anything else of one.
  */

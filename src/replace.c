@@ -141,6 +141,7 @@ check_columns(Migration *m)
 	Relation source = table_open(m->source, NoLock);
 	UserSwitch user;
 
+	relinfo_check_columns(source);
 	user_switch_owner(&user, m->owner);
 	target_check_carried(source, m->target, columns_build(m, DIRECTION_FORWARD));
 	if (m->state == STATE_SWAPPED)

@@ -124,6 +124,8 @@ pin_timeouts(void)
 	pin_setting("statement_timeout", "0");
 	pin_setting("lock_timeout", "0");
 	pin_setting("idle_in_transaction_session_timeout", "0");
+	if (GetConfigOption("transaction_timeout", true, false) != NULL) /* since 17 */
+		pin_setting("transaction_timeout", "0");
 }
 
 /*
@@ -135,6 +137,7 @@ run_settle_worker(void)
 {
 	static const char *const settings[][2] = {
 		{"lock_timeout", "0"},
+		{"transaction_timeout", "0"}, /* since 17 */
 		{"default_transaction_isolation", "read committed"},
 		{"default_transaction_read_only", "off"},
 		{"default_transaction_deferrable", "off"},
@@ -144,7 +147,10 @@ run_settle_worker(void)
 	int i;
 
 	for (i = 0; i < lengthof(settings); i++)
-		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	{
+		if (GetConfigOption(settings[i][0], true, false) != NULL)
+			SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+	}
 }
 
 static void

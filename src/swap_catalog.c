@@ -31,6 +31,7 @@
 #include "catalog/pg_attribute.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
+#include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
 #include "commands/tablecmds.h"
 #include "storage/lmgr.h"
@@ -41,6 +42,7 @@
 #include "utils/syscache.h"
 
 #include "catalog_spi.h"
+#include "compat.h"
 #include "index_def.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -231,6 +233,23 @@ set_identity(Oid relid, AttrNumber attnum, char identity)
 }
 
 /*
+ * Partitions share their table's identity columns since 17, where ALTER TABLE ...
+ * DROP IDENTITY fails if one doesn't.  Without a lock on them: who writes a row
+ * straight into one has its number now, or asks for it.
+ */
+static void
+set_identity_of_partitions(Oid relid, AttrNumber attnum, char identity)
+{
+	char *column = get_attname(relid, attnum, false);
+	ListCell *cell;
+
+	if (!PARTITIONS_HAVE_IDENTITY)
+		return;
+	foreach (cell, list_delete_first(find_all_inheritors(relid, NoLock, NULL)))
+		(void) set_identity(lfirst_oid(cell), get_attnum(lfirst_oid(cell), column), identity);
+}
+
+/*
  * Let the sequence depend on another column.  The dependency can't be deleted
  * and recorded anew, since a deleted one is not told from others of its kind.
  */
@@ -275,6 +294,8 @@ move_sequence(CatalogChange *move, Oid from, AttrNumber from_attnum, Oid to, Att
 	{
 		move->identity = set_identity(from, from_attnum, '\0');
 		(void) set_identity(to, to_attnum, move->identity);
+		set_identity_of_partitions(from, from_attnum, '\0');
+		set_identity_of_partitions(to, to_attnum, move->identity);
 	}
 	CommandCounterIncrement();
 }

@@ -87,6 +87,7 @@ target_check_given(Oid source, Oid target)
 	ListCell *lc;
 
 	check_root(source, rel);
+	relinfo_check_columns(rel);
 	foreach (lc, find_all_inheritors(target, AccessShareLock, NULL))
 		adopted |= check_part(lfirst_oid(lc));
 	if (relinfo_leaves(target) == NIL)

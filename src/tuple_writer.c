@@ -283,7 +283,7 @@ prepare_checks(TupleWriter *writer, Leaf *leaf)
 	leaf->checks = palloc(constraints->num_check * sizeof(ExprState *));
 	for (; leaf->nchecks < constraints->num_check; leaf->nchecks++)
 		leaf->checks[leaf->nchecks] =
-			ExecPrepareExpr(stringToNode(constraints->check[leaf->nchecks].ccbin), writer->estate);
+			prepare_check(&constraints->check[leaf->nchecks], writer->estate);
 }
 
 /*
@@ -456,6 +456,7 @@ insert_index_entries(TupleWriter *writer, Leaf *leaf, TupleTableSlot **slots)
 									 NIL, false);
 		ResetPerTupleExprContext(writer->estate);
 	}
+	index_inserts_end(leaf->result);
 }
 
 /* Write the leaf's buffered rows. */

@@ -25,7 +25,7 @@ AS $$
                 ELSE pg_catalog.pg_describe_object(d.classid, d.objid, d.objsubid) END,
            CASE WHEN carry.problem IS NOT NULL THEN carry.problem
                 WHEN con.contype = 'f' THEN 'is of one of the two tables or their partitions, and points at the one that is swapped out'
-                WHEN con.contype = 'x' THEN 'can not be had on a partitioned table'
+                WHEN con.contype = 'x' THEN 'is not carried over to a partitioned table'
                 WHEN d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND rel.relkind IN ('r', 'p', 'f') THEN 'inherits from the table'
                 ELSE 'belongs to the table that is swapped out, and would stay there' END,
            CASE WHEN d.classid = 'pg_catalog.pg_publication_rel'::pg_catalog.regclass
@@ -65,7 +65,7 @@ AS $$
                         OR rel.relispartition AND EXISTS (SELECT FROM pg_catalog.pg_inherits i
                                                           WHERE i.inhrelid = rel.oid AND i.inhparent = front))
                -- foreign keys of the table and of others: see below
-               WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f')
+               WHEN con.oid IS NOT NULL THEN con.contype NOT IN ('c', 'p', 'u', 't', 'f', 'n')
                                              OR con.conrelid <> front AND CASE WHEN con.contype = 'f'
                                                                              THEN con.conparentid = 0 AND COALESCE(pg_catalog.pg_partition_root(con.conrelid), con.conrelid) IN (front, back)
                                                                              ELSE true END
@@ -80,6 +80,24 @@ AS $$
     FROM pg_catalog.pg_constraint k
     CROSS JOIN LATERAL migrate_ext.fk_out_problems(k.oid, front, back) p
     WHERE k.conrelid = front AND k.contype = 'f' AND k.conparentid = 0
+
+    UNION ALL
+    -- what PostgreSQL has since 18, and what of it is not carried over; the catalogs of older ones lack these columns
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_constraint'::pg_catalog.regclass, k.oid, 0),
+           CASE WHEN (j.k->>'conperiod')::boolean THEN 'is a key over periods of time, which is not carried over'
+                WHEN k.contype = 'f' THEN 'is not enforced, and such foreign keys are not carried over'
+                ELSE 'is not validated, and the partitioned table has none or a valid one' END,
+           CASE WHEN k.contype = 'n' THEN 'validate it' ELSE 'drop it before the swap, and make it again afterwards' END
+    FROM pg_catalog.pg_constraint k
+    CROSS JOIN LATERAL (SELECT pg_catalog.to_jsonb(k) AS k) j
+    WHERE k.conrelid = front AND k.conparentid = 0
+      AND ((j.k->>'conperiod')::boolean OR k.contype = 'f' AND NOT (j.k->>'conenforced')::boolean OR k.contype = 'n' AND NOT k.convalidated)
+
+    UNION ALL
+    SELECT pg_catalog.pg_describe_object('pg_catalog.pg_class'::pg_catalog.regclass, front, a.attnum), 'is a virtual generated column, which is not carried over',
+           'drop it, or make a stored one, or a view that computes it'
+    FROM pg_catalog.pg_attribute a
+    WHERE a.attrelid = front AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = 'v'
 
     UNION ALL
     -- one that can't point at the partitioned table stays on the original, which reverse sync writes; the other way round it can't

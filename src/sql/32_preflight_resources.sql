@@ -48,7 +48,8 @@ AS $$
                  -- whatever its name is, a background worker is none of the server's own processes
                  (SELECT pg_catalog.count(*) FROM pg_catalog.pg_stat_activity a
                   WHERE a.backend_type NOT IN ('client backend', 'autovacuum launcher', 'autovacuum worker', 'background writer', 'checkpointer',
-                                               'walwriter', 'walsender', 'walreceiver', 'startup', 'archiver', 'logger', 'standalone backend')) AS used,
+                                               'walwriter', 'walsender', 'walreceiver', 'startup', 'archiver', 'logger', 'standalone backend',
+                                               'io worker', 'slotsync worker', 'walsummarizer')) AS used,
                  1 + COALESCE((m.settings->>'workers')::integer, pg_catalog.current_setting('migrate_ext.workers', true)::integer, 2) AS wanted
           FROM m
           WHERE m.copies AND migrate_ext.leader(m.id) IS NULL) w

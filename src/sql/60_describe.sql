@@ -334,7 +334,8 @@ AS $$
                'valid', k.convalidated, 'deferrable', k.condeferrable, 'deferred', k.condeferred,
                'comment', pg_catalog.obj_description(k.oid, 'pg_constraint'))
     FROM pg_catalog.pg_constraint k
-    WHERE k.conrelid = relation AND k.contype <> 't'
+    -- of a NOT NULL, a constraint since 18, its column tells
+    WHERE k.conrelid = relation AND k.contype NOT IN ('t', 'n')
       -- a key to the table itself has one to each partition below it
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint o WHERE o.oid = k.conparentid AND o.conrelid = relation)
 

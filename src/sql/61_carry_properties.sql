@@ -20,6 +20,7 @@ COMMENT ON FUNCTION migrate_ext.option_of(text[], text) IS 'internal: one of att
 -- Of each column that both have: default, statistics target, storage, compression, n_distinct.
 -- What a plain table has as n_distinct is n_distinct_inherited of a partitioned one; its
 -- partitions get a fraction of the rows as it is, while an absolute number would be wrong there.
+-- A default statistics target is -1, and NULL from PostgreSQL 17 on.
 -- Columns of an adopted target are its owner's; it gets defaults where it has none.
 CREATE FUNCTION migrate_ext.carry_columns(migration_id bigint, front pg_catalog.oid, back pg_catalog.oid, exact boolean, leaves boolean, ahead boolean)
 RETURNS TABLE (statement text, made text, run_as pg_catalog.oid)
@@ -30,8 +31,8 @@ AS $$
                FROM migrate_ext.migration m, pg_catalog.pg_class c, pg_catalog.pg_class f
                WHERE m.id = migration_id AND c.oid = back AND f.oid = front),
          pair AS (
-             SELECT f.attname, f.attstattarget AS target, f.attstorage AS storage, f.attcompression AS compression,
-                    b.attstattarget AS is_target, b.attstorage AS is_storage, b.attcompression AS is_compression,
+             SELECT f.attname, COALESCE(f.attstattarget, -1) AS target, f.attstorage AS storage, f.attcompression AS compression,
+                    COALESCE(b.attstattarget, -1) AS is_target, b.attstorage AS is_storage, b.attcompression AS is_compression,
                     COALESCE(CASE WHEN m.from_partitioned THEN migrate_ext.option_of(f.attoptions, 'n_distinct_inherited') END,
                              migrate_ext.option_of(f.attoptions, 'n_distinct')) AS n_distinct,
                     migrate_ext.option_of(b.attoptions, CASE WHEN m.partitioned THEN 'n_distinct_inherited' ELSE 'n_distinct' END) AS is_n_distinct,
@@ -45,7 +46,7 @@ AS $$
              LEFT JOIN pg_catalog.pg_attrdef bd ON bd.adrelid = back AND bd.adnum = b.attnum
              WHERE f.attrelid = front AND f.attnum > 0 AND NOT f.attisdropped),
          leaf AS (
-             SELECT p.attname, l.attrelid, p.compression, l.attcompression AS is_compression, p.target, p.is_target AS of_table, l.attstattarget AS is_target,
+             SELECT p.attname, l.attrelid, p.compression, l.attcompression AS is_compression, p.target, p.is_target AS of_table, COALESCE(l.attstattarget, -1) AS is_target,
                     CASE WHEN p.n_distinct::float8 < 0 THEN p.n_distinct END AS n_distinct,
                     migrate_ext.option_of(l.attoptions, 'n_distinct') AS is_n_distinct
              FROM migrate_ext.partitions_of(back) t
@@ -105,7 +106,9 @@ AS $$
                FROM pg_catalog.pg_class c JOIN migrate_ext.migration m ON m.id = migration_id
                WHERE c.oid = back AND m.made_target),
          wanted AS MATERIALIZED (
-             SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, front, b.alias) AS expression
+             SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, front, b.alias) AS expression,
+                    -- since PostgreSQL 18 there are some that are but told
+                    CASE WHEN pg_catalog.to_jsonb(k)->>'conenforced' = 'false' THEN 'NOT ENFORCED' ELSE 'NOT VALID' END AS how
              FROM b, pg_catalog.pg_constraint k WHERE k.conrelid = front AND k.contype = 'c'),
          there AS MATERIALIZED (
              SELECT k.conname, k.convalidated, migrate_ext.deparse(k.conbin, back, b.alias) AS expression
@@ -125,7 +128,7 @@ AS $$
           LEFT JOIN wanted w ON w.conname = t.conname
           WHERE w.conname IS NULL OR w.expression <> t.expression
           UNION ALL
-          SELECT 2, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) NOT VALID', b.name, w.conname, w.expression)
+          SELECT 2, pg_catalog.format('ALTER TABLE %s ADD CONSTRAINT %I CHECK (%s) %s', b.name, w.conname, w.expression, w.how)
           FROM b, wanted w
           LEFT JOIN there t ON t.conname = w.conname
           WHERE t.conname IS NULL OR w.expression <> t.expression

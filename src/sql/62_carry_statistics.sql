@@ -7,7 +7,7 @@ CREATE FUNCTION migrate_ext.statistics_of(relation pg_catalog.oid)
 RETURNS TABLE (oid pg_catalog.oid, name pg_catalog.name, schema pg_catalog.name, owner pg_catalog.oid, target integer, expressions boolean, definition text)
 LANGUAGE sql STABLE PARALLEL UNSAFE
 AS $$
-    SELECT s.oid, s.stxname, n.nspname, s.stxowner, s.stxstattarget, s.stxexprs IS NOT NULL,
+    SELECT s.oid, s.stxname, n.nspname, s.stxowner, COALESCE(s.stxstattarget, -1), s.stxexprs IS NOT NULL,
            d.text || ' ' || pg_catalog.row_number() OVER (PARTITION BY d.text ORDER BY s.stxname)
     FROM pg_catalog.pg_statistic_ext s
     JOIN pg_catalog.pg_namespace n ON n.oid = s.stxnamespace

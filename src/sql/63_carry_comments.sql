@@ -64,7 +64,7 @@ AS $$
                     f.oid, b.oid, 0, 0
              FROM pg_catalog.pg_constraint f
              JOIN pg_catalog.pg_constraint b ON b.conrelid = back AND b.conname = f.conname AND b.contype = f.contype
-             WHERE f.conrelid = front AND f.contype IN ('c', 'f')
+             WHERE f.conrelid = front AND f.contype IN ('c', 'f', 'n')
              UNION ALL
              SELECT 'TRIGGER', pg_catalog.format('%I ON %s', b.tgname, migrate_ext.table_name(back)), 'pg_catalog.pg_trigger'::pg_catalog.regclass,
                     f.oid, b.oid, 0, 0

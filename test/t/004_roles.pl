@@ -11,6 +11,11 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# Settings come and go.
+my ($major) = qx(pg_config --version) =~ /(\d+)/;
+my %NO_TRANSACTION_TIMEOUT = $major >= 17 ? (transaction_timeout => '0') : ();
+my %NO_TIMEOUT = (statement_timeout => '0', %NO_TRANSACTION_TIMEOUT);
+
 # What the test itself needs, in spite of what the database has: see make_hostile.
 my %SANE = (
 	default_transaction_isolation       => 'read committed',
@@ -20,7 +25,7 @@ my %SANE = (
 	session_replication_role            => 'origin',
 	row_security                        => 'on',
 	standard_conforming_strings         => 'on',
-	statement_timeout                   => '0',
+	%NO_TIMEOUT,
 	lock_timeout                        => '0',
 	idle_session_timeout                => '0',
 	idle_in_transaction_session_timeout => '0');
@@ -94,14 +99,15 @@ sub make_hostile
 		quote_all_identifiers               => 'on',
 		standard_conforming_strings         => 'off',
 		transform_null_equals               => 'on',
-		array_nulls                         => 'off',
-		force_parallel_mode                 => "'regress'");
+		array_nulls                         => 'off');
+	$hostile{ $major < 16 ? 'force_parallel_mode' : 'debug_parallel_query' } = "'regress'";
+	$hostile{transaction_timeout} = "'100ms'" if $major >= 17;
 	sql(join ' ', map { "ALTER $what SET $_ = $hostile{$_};" } sort keys %hostile);
 	return;
 }
 
 # What a call itself needs: it writes, and may take its time. Everything else stays hostile.
-my %MAY_CALL = (default_transaction_read_only => 'off', statement_timeout => '0');
+my %MAY_CALL = (default_transaction_read_only => 'off', %NO_TIMEOUT);
 
 # ---------------------------------------------------------------------------------------------
 # An owner's migration
@@ -167,7 +173,7 @@ sub life
 	my ($role, $owner, $table, $begin) = @_;
 	make_table($table, $owner);
 	is(sql_as($role, "SELECT $begin", %MAY_CALL), $table, "$table: the migration is made");
-	isnt(sql_as($role, "TABLE migrate_ext.$_", statement_timeout => '0'), '', "$table: the view $_ can be read") for qw(migrations progress events);
+	isnt(sql_as($role, "TABLE migrate_ext.$_", %NO_TIMEOUT), '', "$table: the view $_ can be read") for qw(migrations progress events);
 	sql_as($role, "SELECT migrate_ext.configure('$table', 'workers', '1'); SELECT migrate_ext.start('$table');", %MAY_CALL);
 	sql_as($role, "CALL migrate_ext.wait_for('$table', 'live', '60 s')", %MAY_CALL);
 	write_to($role, $table, 0);
@@ -248,14 +254,14 @@ sub owners_migrations
 	my $reader = $node->background_psql('postgres');
 	$reader->query_safe('BEGIN; SELECT count(*) FROM app.alone');
 	refused('app_member', "CALL migrate_ext.undo('alone', '60 s');", qr/57014.*statement timeout/,
-		'statement_timeout ends a CALL that waits', default_transaction_read_only => 'off');
+		'statement_timeout ends a CALL that waits', default_transaction_read_only => 'off', %NO_TRANSACTION_TIMEOUT);
 	$reader->query_safe('COMMIT');
 	$reader->quit;
 	ok(poll_query($node, "SELECT goal FROM migrate_ext.migrations WHERE migration = 'alone'", 'swapped'),
 		'and the request with it');
 	sql_as('app_member', "CALL migrate_ext.undo('alone', '60 s');", %MAY_CALL);
 	refused('app_member', "SELECT migrate_ext.pause('alone');", qr/25006/, 'a read-only transaction is refused',
-		statement_timeout => '0');
+		%NO_TIMEOUT);
 	sql_as('app_member', "CALL migrate_ext.cancel('alone');", %MAY_CALL);
 
 	# what a request may do to sessions that are in the way is what its owner may

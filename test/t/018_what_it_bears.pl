@@ -222,7 +222,7 @@ my @SEEN = (
 		after => q{UPDATE migrate_ext.migration SET options = jsonb_set(jsonb_set(options, '{columns,v}', '"public.T_there(s.v)"'), '{reverse_columns,v}', '"public.T_back(s.v)"') WHERE name = 'T'} },
 	{ name => 'a table that is locked', lock => 1, write => "SET lock_timeout = 200; UPDATE T SET v = 'locked' WHERE id = 13", live => '55P03', swapped => '55P03' },
 	{ name => 'a record that is gone', write => "BEGIN; DELETE FROM migrate_ext.migration WHERE name = 'T'; UPDATE T SET v = 'a' WHERE id = 14; ROLLBACK;", warns => 1 },
-	{ name => 'a log that is gone', write => "BEGIN; ALTER EXTENSION migrate_ext DROP TABLE LOG; DROP TABLE LOG CASCADE; UPDATE T SET v = 'a' WHERE id = 15; ROLLBACK;" },
+	{ name => 'a log that is gone', write => "BEGIN; SET LOCAL allow_system_table_mods = on; DELETE FROM pg_depend WHERE objid = 'LOG'::regclass AND deptype = 'e'; DROP TABLE LOG CASCADE; UPDATE T SET v = 'a' WHERE id = 15; ROLLBACK;" },
 	{ name => 'a table that is gone', write => "BEGIN; DROP TABLE BACK CASCADE; UPDATE T SET v = 'a' WHERE id = 16; ROLLBACK;" },
 	{ name => 'an extension that is gone', write => "BEGIN; DROP EXTENSION migrate_ext CASCADE; UPDATE T SET v = 'a' WHERE id = 17; INSERT INTO T (id, k, v) VALUES (100, 1, 'n'); TRUNCATE T; ROLLBACK;" },
 );
@@ -276,7 +276,7 @@ sub without_library
 	sql('CREATE DATABASE orphan');
 	sql("CREATE EXTENSION migrate_ext; CREATE TABLE t (id int PRIMARY KEY, k int NOT NULL); SELECT migrate_ext.partition_by_hash('t', 'k', 2); SELECT migrate_ext.install_sync('t'); CALL migrate_ext.wait_for('t', 'logging');", 'orphan');
 	sql("SELECT migrate_ext.pause('t'); SET allow_system_table_mods = on; UPDATE pg_proc SET probin = '\$libdir/removed' WHERE pronamespace = 'migrate_ext'::regnamespace AND probin IS NOT NULL;", 'orphan');
-	like(errors('INSERT INTO t VALUES (1, 1)', 'orphan'), qr/58P01: could not access file "\$libdir\/removed"/, 'library removed: writes fail, and say so');
+	like(errors('INSERT INTO t VALUES (1, 1)', 'orphan'), qr/58P01: could not access file "(\$libdir\/)?removed"/, 'library removed: writes fail, and say so');
 	is(errors("\\set QUIET\nSET client_min_messages = error; DROP EXTENSION migrate_ext CASCADE; INSERT INTO t VALUES (1, 1);", 'orphan'), '', 'library removed: one statement mends it');
 	is(sql('SELECT count(*) FROM t', 'orphan'), '1', 'library removed: and the write is there');
 	return;
