@@ -299,4 +299,5 @@ COMMIT;
 SELECT count(*), sum(k) FROM disabled;
 SELECT count(*), sum(k) FROM disabled_orig;
 CALL migrate_ext.complete('disabled', true);
+SELECT migrate_ext.forget('disabled');
 DROP TABLE disabled;
