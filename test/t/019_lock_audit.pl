@@ -25,10 +25,11 @@ my %ALLOWED = (
 	# no application is there yet, but for a target that was given to us
 	'target AccessExclusiveLock'      => "copying-logging indexing-catching_up live-live swapped-completed live-cancelled $SWAPS partition_by_hash",
 	'target ShareLock'                => 'indexing-catching_up',
-	'target ShareRowExclusiveLock'    => "live-live $SWAPS",
+	# the triggers for the way back; then what is made while live
+	'target ShareRowExclusiveLock'    => "catching_up-catching_up live-live $SWAPS",
 	'partition AccessExclusiveLock'   => 'copying-logging indexing-indexing indexing-catching_up swapped-completed live-cancelled partition_by_hash',
 	'partition ShareLock'             => 'copying-logging indexing-indexing',
-	'partition ShareRowExclusiveLock' => 'live-live',
+	'partition ShareRowExclusiveLock' => 'catching_up-catching_up live-live',
 	# foreign keys: made, exchanged, dropped with the original
 	'places ShareRowExclusiveLock' => "live-live $SWAPS",
 	'places AccessExclusiveLock'   => 'swapped-completed',
