@@ -91,4 +91,5 @@ SELECT migrate_ext.replace_sync('refused');
 CALL migrate_ext.cancel('refused');
 DROP TABLE refused, others;
 \endif
+DO $$ BEGIN PERFORM migrate_ext.forget(migration) FROM migrate_ext.migrations WHERE state IN ('completed', 'cancelled'); END $$;
 DROP ROLE majors_reader;
