@@ -1,12 +1,13 @@
 /*-------------------------------------------------------------------------
  *
  * errors.c
- *	  Whose fault an error is; see errors.h.
+ *	  Whose fault an error is, and the end of what it failed in; see errors.h.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "errors.h"
 
 /*
@@ -33,4 +34,19 @@ error_kind(int sqlerrcode)
 		default:
 			return sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE ? ERROR_AGAIN : ERROR_ROW;
 	}
+}
+
+/* See errors.h. */
+ErrorData *
+error_end_subtransaction(MemoryContext context, ResourceOwner owner)
+{
+	ErrorData *error;
+
+	MemoryContextSwitchTo(context);
+	error = CopyErrorData();
+	FlushErrorState();
+	RollbackAndReleaseCurrentSubTransaction();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return error;
 }

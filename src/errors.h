@@ -11,6 +11,8 @@
 #define MIGRATE_EXT_ERRORS_H
 
 #include "utils/elog.h"
+#include "utils/palloc.h"
+#include "utils/resowner.h"
 
 /* verification found rows that differ */
 #define ERRCODE_MIGRATION_NOT_VERIFIED MAKE_SQLSTATE('M', 'X', '0', '0', '1')
@@ -35,6 +37,12 @@ typedef enum ErrorKind
 } ErrorKind;
 
 extern ErrorKind error_kind(int sqlerrcode);
+
+/*
+ * In PG_CATCH, in a subtransaction that was begun for what failed: roll it back, and
+ * go on in this context and with this owner, those of before.  The error, copied there.
+ */
+extern ErrorData *error_end_subtransaction(MemoryContext context, ResourceOwner owner);
 
 /* Why a row could not be carried over. */
 typedef struct RowError

@@ -82,12 +82,8 @@ execute_for(SPIPlanPtr plan, Datum identity)
 	}
 	PG_CATCH();
 	{
-		ErrorData *error;
+		ErrorData *error = error_end_subtransaction(context, owner);
 
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 		if (!is_misfit(error->sqlerrcode))
 			ReThrowError(error);
 		FreeErrorData(error);

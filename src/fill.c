@@ -28,6 +28,7 @@
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "derive.h"
+#include "errors.h"
 #include "fill_count.h"
 #include "fmgr.h"
 #include "run.h"
@@ -180,14 +181,8 @@ evaluate(FillKey *key, Relation rel, HeapTuple tuple, bool *isnull)
 static void
 catch_broken_value(FillKey *key, Relation rel, MemoryContext context, ResourceOwner owner)
 {
-	ErrorData *error;
+	ErrorData *error = error_end_subtransaction(context, owner);
 
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	if (ERRCODE_TO_CATEGORY(error->sqlerrcode) != ERRCODE_SYNTAX_ERROR_OR_ACCESS_RULE_VIOLATION &&
 		error->sqlerrcode != ERRCODE_INVALID_SCHEMA_NAME)
 		ReThrowError(error);

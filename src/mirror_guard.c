@@ -28,14 +28,7 @@ int mirror_guard_depth = 0;
 static void
 catch_error(Call *call, MemoryContext context, ResourceOwner owner, MirrorRefusal *refusal)
 {
-	ErrorData *error;
-
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
+	ErrorData *error = error_end_subtransaction(context, owner);
 
 	mirror_guard_depth--;
 	call->mirror->broken = true;

@@ -448,10 +448,7 @@ read_computed_side(SideReader *side)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
+		error = error_end_subtransaction(context, owner);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);

@@ -112,14 +112,8 @@ must_reach_session(int sqlerrcode)
 static void
 catch_opening(SyncTable *table, SyncOpen *open, MemoryContext context, ResourceOwner owner)
 {
-	ErrorData *error;
+	ErrorData *error = error_end_subtransaction(context, owner);
 
-	MemoryContextSwitchTo(context);
-	error = CopyErrorData();
-	FlushErrorState();
-	RollbackAndReleaseCurrentSubTransaction();
-	MemoryContextSwitchTo(context);
-	CurrentResourceOwner = owner;
 	opening = false;
 	if (must_reach_session(error->sqlerrcode))
 		ReThrowError(error);
