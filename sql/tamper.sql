@@ -28,11 +28,14 @@ $$;
 -- Statements in another session; what they fail with, or NULL.  No snapshot is held meanwhile.
 CREATE PROCEDURE tamper.await(connection text, INOUT told text DEFAULT NULL) LANGUAGE plpgsql AS $$
 BEGIN
-    LOOP
+    FOR i IN 1 .. 60000 LOOP
         COMMIT;
         EXIT WHEN dblink_is_busy(connection) = 0;
         PERFORM pg_sleep(0.002);
     END LOOP;
+    IF dblink_is_busy(connection) = 1 THEN
+        RAISE '% does not come to an end', connection;
+    END IF;
     told := NULL;
     LOOP
         BEGIN
@@ -68,9 +71,12 @@ CREATE PROCEDURE tamper.wait_point() LANGUAGE plpgsql AS $$
 BEGIN
     FOR i IN 1 .. 3000 LOOP
         COMMIT;
-        EXIT WHEN EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted);
+        IF EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND NOT granted) THEN
+            RETURN;
+        END IF;
         PERFORM pg_sleep(0.01);
     END LOOP;
+    RAISE 'nobody comes to the point';
 END
 $$;
 
