@@ -33,12 +33,15 @@ BEGIN
     END LOOP;
     COMMIT;
     PERFORM dblink_send_query('runner', 'CALL migrate_ext.run(''t'')');
-    LOOP
+    FOR i IN 1 .. 6000 LOOP
         SELECT drained INTO done FROM log_bound.now;
         COMMIT;
         EXIT WHEN done;
         PERFORM pg_sleep(0.01);
     END LOOP;
+    IF done IS NOT TRUE THEN
+        RAISE 'the log is not drained';
+    END IF;
     PERFORM dblink_cancel_query('runner');
     PERFORM FROM dblink_get_result('runner', false) AS r (x text);
     PERFORM FROM dblink_get_result('runner', false) AS r (x text);
