@@ -22,6 +22,8 @@ OBJS = $(SOURCES:.c=.o)
 SQL_PARTS = $(sort $(wildcard src/sql/*.sql)) \
 	$(if $(DEBUG_POINTS),$(sort $(wildcard src/sql/debug/*.sql)))
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+# From one version to the next; CONTRIBUTING.md tells what they must keep to.
+DATA = $(sort $(wildcard src/sql/update/$(EXTENSION)--*--*.sql))
 
 # Those switched off are what PostgreSQL's own headers and idioms trip.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
@@ -31,7 +33,7 @@ ifneq ($(DEBUG_POINTS),)
 PG_CPPFLAGS += -DMIGRATE_EXT_DEBUG_POINTS -DUSE_ASSERT_CHECKING
 endif
 
-EXTRA_CLEAN = .build-mode results output_iso log regression.diffs regression.out tmp_check tmp_check_tools \
+EXTRA_CLEAN = .build-mode .build-version results output_iso log regression.diffs regression.out tmp_check tmp_check_tools \
 	$(REGRESS_INSTANCE) $(ISOLATION_INSTANCE)
 
 # Our own installcheck, below: PGXS's expects a server that somebody else has made ready.
@@ -55,6 +57,13 @@ $(DATA_built): .build-mode
 # Rewritten only when the mode differs, so that switching it builds everything anew.
 .build-mode: FORCE
 	@echo 'DEBUG_POINTS=$(DEBUG_POINTS)' | cmp -s - $@ || echo 'DEBUG_POINTS=$(DEBUG_POINTS)' > $@
+
+# The same for the version, which one file knows; test/tools/upgrade.pl builds the next one.
+.build-version: FORCE
+	@echo '$(EXTVERSION)' | cmp -s - $@ || echo '$(EXTVERSION)' > $@
+
+src/version.o: .build-version
+src/version.o: override CPPFLAGS += -DMIGRATE_EXT_VERSION='"$(EXTVERSION)"'
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	@{ \

@@ -14,6 +14,7 @@
 
 #include "arguments.h"
 #include "sqlgen.h"
+#include "version.h"
 
 void
 argument_require(FunctionCallInfo fcinfo, int n, const char *name)
@@ -67,6 +68,7 @@ argument_require_writable(const char *call)
 {
 	PreventCommandDuringRecovery(call);
 	PreventCommandIfReadOnly(call);
+	version_require();
 }
 
 void

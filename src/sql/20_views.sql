@@ -87,6 +87,8 @@ SELECT m.name AS migration,
        w.workers,
        CASE WHEN r.finished THEN NULL
             WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
+            WHEN (SELECT migrate_ext.update_due())
+            THEN 'ALTER EXTENSION migrate_ext UPDATE: its library is newer than its objects' || l.warning
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
             WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
@@ -101,6 +103,7 @@ SELECT m.name AS migration,
             THEN m.last_error
        END AS waiting_for,
        CASE WHEN r.finished THEN pg_catalog.format('SELECT migrate_ext.forget(%L)', m.name)
+            WHEN (SELECT migrate_ext.update_due()) THEN 'ALTER EXTENSION migrate_ext UPDATE'
             WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
             WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
                                                        ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)

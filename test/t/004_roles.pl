@@ -641,7 +641,7 @@ sub all_calls_listed
 {
 	my @listed = map { /migrate_ext\.(\w+)\(/ } every_call('x'), every_request('x');
 	my %seen = map { $_ => 1 } @listed, qw(sync_log sync_write_through sync_reverse sync_truncate sync_reverse_truncate
-	  fill_key derive_key log_entries default_rows leader workers is_granted catalog_difference);
+	  fill_key derive_key log_entries default_rows leader workers is_granted update_due catalog_difference);
 	my @missing = grep { !$seen{$_} } split /\n/, sql(<<~'SQL');
 		SELECT DISTINCT proname FROM pg_proc
 		WHERE pronamespace = 'migrate_ext'::regnamespace AND has_function_privilege('stranger', oid, 'EXECUTE')
