@@ -16,11 +16,11 @@ ROUNDS=${BENCH_ROUNDS:-3}
 CLIENTS=8
 CAPACITY_S=10
 
-# load_begin RATE
+# load_begin RATE: it has found its pace when this returns
 load_begin() {
-	start_job load pgbench -n -M prepared -c "$CLIENTS" -R "$1" -T 36000 -l --log-prefix "$work/tmp/latency" \
+	start_job load pgbench -n -M prepared -c "$CLIENTS" -R "$1" -T 36000 -P 1 -l --log-prefix "$work/tmp/latency" \
 		-f "$work/tmp/update.sql" -h "$work/tmp" postgres
-	until compgen -G "$work/tmp/latency*" >/dev/null; do sleep 0.1; done
+	wait_until 60 'the load to begin' grep -q '^progress: 3' "$work/load.log"
 }
 
 load_end() {
@@ -28,9 +28,9 @@ load_end() {
 	! grep -E 'ERROR|aborted' "$work/load.log" || die "the load failed"
 }
 
-# clients_saw NAME FROM UPTO: of the time between them, in seconds since 1970
+# clients_saw NAME FROM UPTO: of the time between them, in seconds since 1970. The last line of a log may be cut.
 clients_saw() {
-	cat "$work"/tmp/latency* | awk -v a="$2" -v b="$3" '{ t = $5 + $6 / 1e6 } t >= a && t <= b { print $3 / 1000, ($3 - $7) / 1000 }' >"$work/tmp/seen"
+	head -qn -1 "$work"/tmp/latency* | awk -v a="$2" -v b="$3" '{ t = $5 + $6 / 1e6 } t >= a && t <= b { print $3 / 1000, ($3 - $7) / 1000 }' >"$work/tmp/seen"
 	rm -f "$work"/tmp/latency*
 	record "$1" tps "$(awk "END { print NR / ($3 - $2) }" "$work/tmp/seen")"
 	record "$1" p99 "$(sort -n "$work/tmp/seen" | awk '{ x[NR] = $1 } END { print x[int(NR * 0.99) + 1] }')"
@@ -56,7 +56,6 @@ run_alone() {
 	local from upto
 	prepare
 	load_begin "$rate"
-	sleep 2
 	from=$EPOCHREALTIME
 	sleep "$(awk "BEGIN { print 2 * $(of idle seconds) + 2 }")"
 	upto=$EPOCHREALTIME
@@ -68,7 +67,6 @@ run_both() {
 	make_target bare
 	prepare
 	load_begin "$rate"
-	sleep 2
 	measured ours 2
 	load_end
 	record_ours both
