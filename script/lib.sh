@@ -248,13 +248,14 @@ test_file() {
 		regress) echo "sql/$2.sql" ;;
 		isolation) echo "test/isolation/specs/$2.spec" ;;
 		tap) echo "test/t/$2.pl" ;;
+		tools) echo "test/tools/$2.pl" ;;
 	esac
 }
 
 # results_of SUITE LOG TAP_RESULTS: a line a test: pass, fail or skip, its name, and of a skip the reason.
 # The drivers print "test x ... ok" up to 15, TAP from 16 on.
 results_of() {
-	if [ "$1" = tap ]; then
+	if [[ $1 == tap || $1 == tools ]]; then
 		cat "$3" 2>/dev/null || true
 		return
 	fi
