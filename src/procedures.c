@@ -175,27 +175,30 @@ check_deadline(Call *call, Migration *m)
 					errhint("The view migrate_ext.progress tells what it waits for.")));
 }
 
-/* See procedures.h. */
-void
-call_step_or_sleep(Call *call)
+/* One step, and one piece of shared work. */
+static StepResult
+make_step(Run *run)
 {
-	Run *run = call->run;
 	ErrorData *error = NULL;
 	StepResult result;
 
-	if (!call->leading)
-		call->leading = leader_lock(run->migration_id);
-	if (!call->leading)
-	{
-		run_sleep(run, POLL_MS);
-		return;
-	}
 	result = phase_step(run, &error);
 	if (result == STEP_MORE && error == NULL && phase_has_work(run))
 		result = phase_work(run, &error);
 	if (error)
 		ReThrowError(error);
-	if (result == STEP_WAIT)
+	return result;
+}
+
+/* See procedures.h. */
+void
+call_step_or_sleep(Call *call)
+{
+	Run *run = call->run;
+
+	if (!call->leading)
+		call->leading = leader_lock(run->migration_id);
+	if (!call->leading || make_step(run) == STEP_WAIT)
 		run_sleep(run, POLL_MS);
 	CHECK_FOR_INTERRUPTS();
 }
@@ -332,17 +335,36 @@ judge_run(Call *call, Migration *m, void *arg)
 	return KEEP_WAITING;
 }
 
-static void
+/* True: it is there already. */
+static bool
 begin_run(Call *call, MigrationState until)
 {
 	Run *run = call->run;
+	bool reached;
 
 	run_begin(run);
 	lease_take(run);
 	call->last_event = event_last_id(run->migration_id);
-	if (run->m && judge_run(call, run->m, &until) == KEEP_WAITING && run->m->goal < until)
+	reached = run->m && judge_run(call, run->m, &until) == REACHED;
+	if (run->m && !reached && run->m->goal < until)
 		catalog_save_goal(run->m, until, NULL);
 	run_commit(run);
+	return reached;
+}
+
+/*
+ * Live or swapped, it wants to be looked after, too: make what steps a leader
+ * would find due by now, so that a job that calls run() each minute is as good.
+ */
+static void
+look_after(Call *call)
+{
+	while (make_step(call->run) == STEP_MORE &&
+		   (call->deadline == 0 || GetCurrentTimestamp() < call->deadline))
+	{
+		MemoryContextReset(call->run->scratch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* CALL run(migration, until, timeout): the workers' job, in this session */
@@ -369,14 +391,17 @@ migrate_ext_run(PG_FUNCTION_ARGS)
 	}
 	PG_TRY();
 	{
-		begin_run(&call, until);
+		if (!begin_run(&call, until))
+			wait_until(&call, judge_run, &until, true);
+		else if (until == STATE_LIVE)
+			look_after(&call);
 	}
 	PG_CATCH();
 	{
 		call_fail(&call);
 	}
 	PG_END_TRY();
-	wait_and_finish(&call, judge_run, &until, true);
+	call_finish(&call);
 	PG_RETURN_VOID();
 }
 
