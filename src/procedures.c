@@ -24,8 +24,10 @@
 
 #include "arguments.h"
 #include "batch.h"
+#include "call_options.h"
 #include "catalog.h"
 #include "errors.h"
+#include "partman.h"
 #include "phases.h"
 #include "procedures.h"
 #include "run.h"
@@ -433,6 +435,7 @@ write_request(Call *call, Request *request)
 {
 	Run *run = call->run;
 	Migration *m;
+	Jsonb *settings;
 
 	run_begin(run);
 	lease_take(run);
@@ -469,6 +472,9 @@ write_request(Call *call, Request *request)
 						m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
 						errhint("Call migrate_ext.resume first.")));
 	refuse_other_request(m);
+	settings = partman_option(json_parse(request->options));
+	if (settings)
+		partman_check(m, settings);
 	catalog_save_error(m, NULL);
 	catalog_save_goal(
 		m, request->to,
@@ -545,74 +551,11 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 	wait_and_finish(&call, judge_request, request, true);
 }
 
-/* The options of finalize, undo and complete, and their values, the default first. */
-static const struct
-{
-	const char *name;
-	bool completes; /* complete takes it, too */
-	const char *values[4];
-} request_options[] = {
-	{"old_snapshots", false, {"wait", "ignore"}},
-	{"blockers", false, {"wait", "cancel", "terminate"}},
-	{"verify", false, {"true", "false"}},
-	{"accept_failed", false, {"false", "true"}},
-	{"incoming_fks", true, {"move", "keep", "drop"}},
-};
-
-static void
-check_option(const char *name, const char *value, bool completes)
-{
-	int i;
-	int j;
-
-	for (i = 0; i < lengthof(request_options); i++)
-	{
-		if (strcmp(request_options[i].name, name) != 0 ||
-			(completes && !request_options[i].completes))
-			continue;
-		for (j = 0; j < 4 && request_options[i].values[j]; j++)
-			if (value && strcmp(request_options[i].values[j], value) == 0)
-				return;
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid value for option \"%s\": %s", name, value ? value : "null"),
-						errhint("Values are %s, %s%s%s; the first is the default.",
-								request_options[i].values[0], request_options[i].values[1],
-								request_options[i].values[2] ? ", " : "",
-								request_options[i].values[2] ? request_options[i].values[2] : "")));
-	}
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized option \"%s\"", name),
-		 completes
-			 ? errhint("The only option is incoming_fks.")
-			 : errhint(
-				   "Options are old_snapshots, blockers, verify, accept_failed and incoming_fks.")));
-}
-
-/* The options argument, checked, as JSON text. */
-static char *
-checked_options(FunctionCallInfo fcinfo, int n, bool completes)
-{
-	Jsonb *options = argument_options(fcinfo, n);
-	JsonbIterator *it = JsonbIteratorInit(&options->root);
-	JsonbValue v;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
-		if (token == WJB_KEY)
-		{
-			char *name = pnstrdup(v.val.string.val, v.val.string.len);
-
-			check_option(name, json_field(options, name), completes);
-		}
-	return json_text(options);
-}
-
 /* CALL finalize(migration, timeout, options): live -> swapped */
 Datum
 migrate_ext_finalize(PG_FUNCTION_ARGS)
 {
-	Request request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_LIVE, STATE_SWAPPED, call_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.finalize()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -622,7 +565,7 @@ migrate_ext_finalize(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_undo(PG_FUNCTION_ARGS)
 {
-	Request request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_SWAPPED, STATE_LIVE, call_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.undo()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -633,7 +576,7 @@ Datum
 migrate_ext_complete(PG_FUNCTION_ARGS)
 {
 	bool drop_original = argument_bool(fcinfo, 1, "drop_original");
-	char *options = checked_options(fcinfo, 2, true);
+	char *options = call_options(fcinfo, 2, true);
 	Request request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
 
 	request.options = psprintf("{\"drop_original\": %s%s%s", drop_original ? "true" : "false",
