@@ -33,7 +33,7 @@ ifneq ($(DEBUG_POINTS),)
 PG_CPPFLAGS += -DMIGRATE_EXT_DEBUG_POINTS -DUSE_ASSERT_CHECKING
 endif
 
-EXTRA_CLEAN = .build-mode .build-version results output_iso log regression.diffs regression.out tmp_check* \
+EXTRA_CLEAN = .build-mode .build-version results output_iso log regression.diffs regression.out tmp_check tmp_t* \
 	$(REGRESS_INSTANCE) $(ISOLATION_INSTANCE)
 
 # Our own installcheck, below: PGXS's expects a server that somebody else has made ready.
@@ -99,12 +99,13 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects, in an empty folder: another one for who runs at the same time.
-TAP_FOLDER = tmp_check
+# The environment that PostgreSQL::Test::Cluster expects; its own folder below that one is emptied. Up to 15 it knows TESTDIR
+# alone. Who runs at the same time has another one.
+TAP_FOLDER = .
 define with_cluster
-rm -rf '$(CURDIR)/$(TAP_FOLDER)'
-$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)'
-TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/log' \
+rm -rf '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+TESTDIR='$(CURDIR)/$(TAP_FOLDER)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check/log' \
 	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef

@@ -103,7 +103,8 @@ RESET ROLE;
 SELECT migration, kind, table_name, source, target, original, state, goal, paused, pause_reason, last_error, owner,
        created_at < live_at AS live, live_at < swapped_at AS swapped, completed_at FROM migrate_ext.migrations WHERE migration = 'seen';
 SELECT migration, state, bar, percent, rows_done, rows_total, bytes_done, bytes_total, rows_per_second > 0 AS pace, eta, log_entries,
-       default_rows, skipped, failed, workers, waiting_for, next_step FROM migrate_ext.progress WHERE migration = 'seen';
+       default_rows, skipped, failed, workers, waiting_for, next_step, rows_per_second_overall > 0 AS pace_overall, eta_error
+FROM migrate_ext.progress WHERE migration = 'seen';
 SELECT migration, batch, relation, first_block, last_block, rows, logged, state, pid = pg_backend_pid() AS ours,
        started_at < now() AS started, took_ms > 0 AS took FROM migrate_ext.batches WHERE migration = 'seen' ORDER BY batch;
 SELECT migration, complete, checked_rows, missing, extra, different, skipped, failed, stale_key FROM migrate_ext.verifications WHERE migration = 'seen' ORDER BY verified_at;

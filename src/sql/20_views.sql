@@ -113,7 +113,13 @@ SELECT m.name AS migration,
             WHEN m.state = 'live' THEN pg_catalog.format('CALL migrate_ext.finalize(%L)', m.name)
             WHEN m.state = 'swapped' THEN pg_catalog.format('CALL migrate_ext.complete(%1$L) or CALL migrate_ext.undo(%1$L)', m.name)
             ELSE pg_catalog.format('CALL migrate_ext.wait_for(%L, %L)', m.name, m.goal)
-       END AS next_step
+       END AS next_step,
+       pg_catalog.round(b.rows_per_second_overall::numeric, 1) AS rows_per_second_overall,
+       -- what the two paces disagree by, or what the batches of the last minute do among themselves
+       CASE WHEN m.state = 'copying' AND NOT m.paused AND b.blocks_per_second > 0 AND b.spread IS NOT NULL
+            THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0)
+                 * GREATEST(pg_catalog.abs(1 / b.blocks_per_second - 1 / b.blocks_per_second_overall), b.spread / b.blocks_per_second)))
+       END AS eta_error
 FROM migrate_ext.any_migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN migrate_ext.throttle t ON t.migration = m.id
@@ -131,16 +137,15 @@ CROSS JOIN LATERAL (
 ) l
 -- batches of this run of the copy; "recent" ended within the last minute
 CROSS JOIN LATERAL (
-    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done,
+    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done, b.spread,
+           o.rows_per_second_overall, o.blocks_per_second_overall,
            CASE WHEN m.state = 'copying' AND b.recent_rows IS NOT NULL
                 THEN b.recent_rows / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
-                WHEN b.rows_done > 0
-                THEN b.rows_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+                ELSE o.rows_per_second_overall
            END AS rows_per_second,
            CASE WHEN b.recent_blocks IS NOT NULL
                 THEN b.recent_blocks / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
-                WHEN b.blocks_done > 0
-                THEN b.blocks_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+                ELSE o.blocks_per_second_overall
            END AS blocks_per_second
     FROM (
         -- a target that had rows before is compared instead of copied to
@@ -153,14 +158,24 @@ CROSS JOIN LATERAL (
                pg_catalog.min(c.started_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS first_start,
                pg_catalog.max(c.ended_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS last_end,
                pg_catalog.count(*) FILTER (WHERE c.kind = 'index') AS index_batches,
-               pg_catalog.count(*) FILTER (WHERE c.kind = 'index' AND c.state = 'done') AS index_done
-        FROM (SELECT t.kind, t.state, t.rows, t.started_at, e.ended_at, t.last_block - t.first_block + 1 AS blocks,
+               pg_catalog.count(*) FILTER (WHERE c.kind = 'index' AND c.state = 'done') AS index_done,
+               -- how far the mean time for a block may be off, as a share of it; NULL of less than two batches
+               pg_catalog.stddev_samp(c.took_ms / c.blocks) FILTER (WHERE c.recent)
+               / NULLIF(pg_catalog.avg(c.took_ms / c.blocks) FILTER (WHERE c.recent), 0)
+               / NULLIF(pg_catalog.sqrt(pg_catalog.count(*) FILTER (WHERE c.recent)), 0) AS spread
+        FROM (SELECT t.kind, t.state, t.rows, t.took_ms, t.started_at, e.ended_at, t.last_block - t.first_block + 1 AS blocks,
                      t.kind = 'copy' AND t.state = 'done'
                      AND e.ended_at > pg_catalog.clock_timestamp() - INTERVAL '1 minute' AS recent
               FROM migrate_ext.batch t
               CROSS JOIN LATERAL (SELECT t.started_at + t.took_ms * INTERVAL '1 millisecond' AS ended_at) e
               WHERE t.migration = m.id AND t.epoch = m.epoch) c
     ) b
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN b.rows_done > 0 THEN b.rows_done / d.seconds END AS rows_per_second_overall,
+               CASE WHEN b.blocks_done > 0 THEN b.blocks_done / d.seconds END AS blocks_per_second_overall
+        FROM (SELECT GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+              WHERE b.first_start IS NOT NULL) d (seconds)
+    ) o ON true
 ) b
 CROSS JOIN LATERAL (
     SELECT pg_catalog.round(CASE m.state
@@ -307,6 +322,8 @@ COMMENT ON COLUMN migrate_ext.progress.failed IS 'rows in failed_rows';
 COMMENT ON COLUMN migrate_ext.progress.workers IS 'processes at work';
 COMMENT ON COLUMN migrate_ext.progress.waiting_for IS 'what it waits for, NULL if for nothing';
 COMMENT ON COLUMN migrate_ext.progress.next_step IS 'the call that comes next';
+COMMENT ON COLUMN migrate_ext.progress.rows_per_second_overall IS 'rows copied a second, from the first batch to the last one that is done';
+COMMENT ON COLUMN migrate_ext.progress.eta_error IS 'how far eta may be off: what the pace of the last minute and that of the whole copy differ by, or more where the batches of that minute differ more; NULL where that can''t be told';
 
 COMMENT ON VIEW migrate_ext.batches IS 'pieces of work that processes share: block ranges to copy, indexes to build';
 COMMENT ON COLUMN migrate_ext.batches.migration IS 'name of the migration';

@@ -34,7 +34,7 @@ sub output_of
 mkdir "$folder/$_" for qw(build build/tree usr);
 output_of('sh', '-euc', <<~'SH', 'sh', $ROOT, "$folder/build/tree");
 	cd "$1"
-	tar -cf - --exclude='./tmp_check*' --exclude='*.o' --exclude='*.so' --exclude='./.build-*' --exclude='./migrate_ext--*' \
+	tar -cf - --exclude='./tmp_*' --exclude='*.o' --exclude='*.so' --exclude='./.build-*' --exclude='./migrate_ext--*' \
 		--exclude=./log --exclude=./results --exclude=./output_iso --exclude=./.git . | tar -xf - -C "$2"
 	SH
 output_of('sh', '-euc', 'cd "$1" && exec dpkg-buildpackage -us -uc -b -j2 2>&1', 'sh', "$folder/build/tree");
