@@ -90,12 +90,13 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects, in an empty folder: another one for who runs at the same time.
-TAP_FOLDER = tmp_check
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder tmp_check below TAP_FOLDER: another one for who runs
+# at the same time. Up to 15 it knows TESTDIR alone.
+TAP_FOLDER = .
 define with_cluster
-rm -rf '$(CURDIR)/$(TAP_FOLDER)'
-$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)'
-TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/log' \
+rm -rf '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+TESTDIR='$(CURDIR)/$(TAP_FOLDER)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check/log' \
 	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef
