@@ -99,8 +99,8 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects; its own folder below that one is emptied. Up to 15 it knows TESTDIR
-# alone. Who runs at the same time has another one.
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder tmp_check below TAP_FOLDER: another one for who runs
+# at the same time. Up to 15 it knows TESTDIR alone.
 TAP_FOLDER = .
 define with_cluster
 rm -rf '$(CURDIR)/$(TAP_FOLDER)/tmp_check'

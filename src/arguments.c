@@ -83,5 +83,5 @@ argument_require_nonatomic(FunctionCallInfo fcinfo, const char *call)
 		 errmsg("%s cannot run inside a transaction block", call),
 		 errdetail("It waits between transactions of its own."),
 		 errhint(
-			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
+			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block(). Several statements in one string are a transaction, too.")));
 }
