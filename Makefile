@@ -31,7 +31,7 @@ ifneq ($(DEBUG_POINTS),)
 PG_CPPFLAGS += -DMIGRATE_EXT_DEBUG_POINTS -DUSE_ASSERT_CHECKING
 endif
 
-EXTRA_CLEAN = .build-mode results output_iso log regression.diffs regression.out tmp_check tmp_check_tools \
+EXTRA_CLEAN = .build-mode results output_iso log regression.diffs regression.out tmp_check* \
 	$(REGRESS_INSTANCE) $(ISOLATION_INSTANCE)
 
 # Our own installcheck, below: PGXS's expects a server that somebody else has made ready.
@@ -90,28 +90,29 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects, in an empty folder of that name.
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder: another one for who runs at the same time.
+TAP_FOLDER = tmp_check
 define with_cluster
-rm -rf '$(CURDIR)/$(1)'
-$(MKDIR_P) '$(CURDIR)/$(1)'
-TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/$(1)' TESTLOGDIR='$(CURDIR)/$(1)/log' \
+rm -rf '$(CURDIR)/$(TAP_FOLDER)'
+$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)'
+TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/log' \
 	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef
 
 # run_tap.pl is prove with a count.
 installcheck-tap:
-	$(call with_cluster,tmp_check) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
+	$(with_cluster) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
 		$(if $(PROVE_TESTS),$(PROVE_TESTS),$(sort $(wildcard $(srcdir)/test/t/*.pl)))
 
 # With programs of others: frameworks, exporters, packages. What they need: script/bootstrap --tools
 installcheck-tools:
-	$(call with_cluster,tmp_check_tools) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
+	$(with_cluster) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
 		$(if $(PROVE_TESTS),$(PROVE_TESTS),$(sort $(wildcard $(srcdir)/test/tools/*.pl)))
 
 # STRESS: the options of script/stress
 stress:
-	$(call with_cluster,tmp_check) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
+	$(with_cluster) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
 
 # ---------------------------------------------------------------------------------------------
 # Benchmarks, on a server of their own: script/bench --list names them

@@ -45,6 +45,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "phases.h"
+#include "priority.h"
 #include "run.h"
 #include "settings.h"
 #include "worker.h"
@@ -362,11 +363,16 @@ leader_loop(Run *run)
 
 /* ---- helper ---- */
 
-/* Is there still a leader, and work in this state?  Sets run->seen_state. */
+/*
+ * Is there still a leader, and work in this state, for a process like this one?
+ * One that can't come back to a higher priority makes room for another.  Sets
+ * run->seen_state.
+ */
 static bool
 helper_wanted(Run *run)
 {
 	bool wanted = false;
+	int nice = 0;
 
 	run_begin(run);
 	if (run->m)
@@ -374,9 +380,10 @@ helper_wanted(Run *run)
 		phase_saw(run, run->m);
 		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED && phase_has_work(run) &&
 				 leader_pid(run->m->id) != 0;
+		nice = settings_get_int(run->m, "worker_nice");
 	}
 	run_commit(run);
-	return wanted;
+	return wanted && priority_give_way(nice);
 }
 
 static void
