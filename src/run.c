@@ -201,7 +201,7 @@ lock_extension(const Run *run)
 	if (version_of_library_against(objects) != 0)
 	{
 		if (run->in_session)
-			version_raise(ERROR, objects);
+			version_refuse(objects);
 		ereport(LOG, (errmsg("a process of migrate_ext ends, to be started with the library of "
 							 "version %s",
 							 objects)));

@@ -150,7 +150,7 @@ migrate_ext_begin_update(PG_FUNCTION_ARGS)
 						errmsg("migrate_ext.begin_update() is for update scripts"),
 						errhint("ALTER EXTENSION migrate_ext UPDATE runs them.")));
 	if (version_of_library_against(version) < 0)
-		version_raise(ERROR, version);
+		version_refuse(version);
 	while ((error = try_lock_all(&relations)) != NULL)
 	{
 		if (!attempt_is_lock_failure(error) || GetCurrentTimestamp() > deadline)

@@ -22,6 +22,9 @@
 
 PG_FUNCTION_INFO_V1(migrate_ext_update_due);
 
+/* Of all files this one alone is compiled anew for another version. */
+const char *const version_of_library = MIGRATE_EXT_VERSION;
+
 /* Every process of this server has the library that it was started with. */
 static bool preloaded = false;
 
@@ -62,7 +65,7 @@ version_extension(char **objects)
 int
 version_of_library_against(const char *version)
 {
-	const char *library = MIGRATE_EXT_VERSION;
+	const char *library = version_of_library;
 
 	while (*library != '\0' || *version != '\0')
 	{
@@ -84,14 +87,14 @@ version_of_library_against(const char *version)
 }
 
 void
-version_raise(int elevel, const char *objects)
+version_refuse(const char *objects)
 {
 	ereport(
-		elevel,
+		ERROR,
 		(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 		 errmsg("the library of migrate_ext is version %s, its objects in this database are "
 				"version %s",
-				MIGRATE_EXT_VERSION, objects),
+				version_of_library, objects),
 		 version_of_library_against(objects) > 0
 			 ? errhint("A superuser brings them up to date: ALTER EXTENSION migrate_ext UPDATE.")
 		 : preloaded ? errhint("Restart the server: it has loaded the library of before.")
@@ -104,7 +107,7 @@ version_require(void)
 	char *objects;
 
 	if (OidIsValid(version_extension(&objects)) && version_of_library_against(objects) != 0)
-		version_raise(ERROR, objects);
+		version_refuse(objects);
 }
 
 /* update_due(): are the objects older than the library? */

@@ -16,6 +16,8 @@
 #ifndef MIGRATE_EXT_VERSION_H
 #define MIGRATE_EXT_VERSION_H
 
+extern const char *const version_of_library;
+
 /* From _PG_init. */
 extern void version_init(void);
 
@@ -28,8 +30,8 @@ extern Oid version_extension(char **objects);
 /* Is this library of that version, older (less than 0) or newer? */
 extern int version_of_library_against(const char *version);
 
-/* Says that it isn't, and what to do. */
-extern void version_raise(int elevel, const char *objects);
+/* The error that it isn't, and what to do. */
+extern void version_refuse(const char *objects) pg_attribute_noreturn();
 
 /* For a call: an error if library and objects are of two versions. */
 extern void version_require(void);

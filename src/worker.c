@@ -200,7 +200,10 @@ version_fits(bool tell)
 	StartTransactionCommand();
 	fits = !OidIsValid(version_extension(&objects)) || version_of_library_against(objects) == 0;
 	if (!fits && tell)
-		version_raise(LOG, objects);
+		ereport(LOG, (errmsg("a process of migrate_ext waits for another version of its library or "
+							 "of its objects"),
+					  errdetail("The library is version %s, the objects are version %s.",
+								version_of_library, objects)));
 	CommitTransactionCommand();
 	return fits;
 }
