@@ -22,6 +22,8 @@ OBJS = $(SOURCES:.c=.o)
 SQL_PARTS = $(sort $(wildcard src/sql/*.sql)) \
 	$(if $(DEBUG_POINTS),$(sort $(wildcard src/sql/debug/*.sql)))
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+# From one version to the next; CONTRIBUTING.md tells what they must keep to.
+DATA = $(sort $(wildcard src/sql/update/$(EXTENSION)--*--*.sql))
 
 # Those switched off are what PostgreSQL's own headers and idioms trip.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
@@ -31,7 +33,7 @@ ifneq ($(DEBUG_POINTS),)
 PG_CPPFLAGS += -DMIGRATE_EXT_DEBUG_POINTS -DUSE_ASSERT_CHECKING
 endif
 
-EXTRA_CLEAN = .build-mode results output_iso log regression.diffs regression.out tmp_check* \
+EXTRA_CLEAN = .build-mode .build-version results output_iso log regression.diffs regression.out tmp_check tmp_t* \
 	$(REGRESS_INSTANCE) $(ISOLATION_INSTANCE)
 
 # Our own installcheck, below: PGXS's expects a server that somebody else has made ready.
@@ -55,6 +57,13 @@ $(DATA_built): .build-mode
 # Rewritten only when the mode differs, so that switching it builds everything anew.
 .build-mode: FORCE
 	@echo 'DEBUG_POINTS=$(DEBUG_POINTS)' | cmp -s - $@ || echo 'DEBUG_POINTS=$(DEBUG_POINTS)' > $@
+
+# The same for the version, which one file knows; test/tools/upgrade.pl builds the next one.
+.build-version: FORCE
+	@echo '$(EXTVERSION)' | cmp -s - $@ || echo '$(EXTVERSION)' > $@
+
+src/version.o: .build-version
+src/version.o: override CPPFLAGS += -DMIGRATE_EXT_VERSION='"$(EXTVERSION)"'
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	@{ \
@@ -90,12 +99,13 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects, in an empty folder: another one for who runs at the same time.
-TAP_FOLDER = tmp_check
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder tmp_check below TAP_FOLDER: another one for who runs
+# at the same time. Up to 15 it knows TESTDIR alone.
+TAP_FOLDER = .
 define with_cluster
-rm -rf '$(CURDIR)/$(TAP_FOLDER)'
-$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)'
-TESTDIR='$(CURDIR)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/log' \
+rm -rf '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+TESTDIR='$(CURDIR)/$(TAP_FOLDER)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check/log' \
 	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef

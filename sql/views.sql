@@ -4,7 +4,7 @@
 -- columns of the views, in their order
 SELECT c.relname AS view, a.attnum, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
-WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'visible_migration'
+WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'any_migration'
 ORDER BY 1, 2;
 
 -- functions and procedures: arguments, result
@@ -52,7 +52,7 @@ WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = (SELECT oid FROM 
 ORDER BY 1;
 SELECT a.attrelid::regclass || '.' || a.attname AS lacks_a_comment
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'visible_migration' AND a.attnum > 0
+WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'any_migration' AND a.attnum > 0
   AND col_description(a.attrelid, a.attnum) IS NULL;
 SELECT obj_description(oid, 'pg_extension'), extversion, extrelocatable FROM pg_extension WHERE extname = 'migrate_ext';
 
@@ -103,7 +103,8 @@ RESET ROLE;
 SELECT migration, kind, table_name, source, target, original, state, goal, paused, pause_reason, last_error, owner,
        created_at < live_at AS live, live_at < swapped_at AS swapped, completed_at FROM migrate_ext.migrations WHERE migration = 'seen';
 SELECT migration, state, bar, percent, rows_done, rows_total, bytes_done, bytes_total, rows_per_second > 0 AS pace, eta, log_entries,
-       default_rows, skipped, failed, workers, waiting_for, next_step FROM migrate_ext.progress WHERE migration = 'seen';
+       default_rows, skipped, failed, workers, waiting_for, next_step, rows_per_second_overall > 0 AS pace_overall, eta_error
+FROM migrate_ext.progress WHERE migration = 'seen';
 SELECT migration, batch, relation, first_block, last_block, rows, logged, state, pid = pg_backend_pid() AS ours,
        started_at < now() AS started, took_ms > 0 AS took FROM migrate_ext.batches WHERE migration = 'seen' ORDER BY batch;
 SELECT migration, complete, checked_rows, missing, extra, different, skipped, failed, stale_key FROM migrate_ext.verifications WHERE migration = 'seen' ORDER BY verified_at;

@@ -595,3 +595,24 @@ axis_suffix(const Axis *axis, int64 position)
 		return psprintf("_pm" UINT64_FORMAT, (uint64) 0 - (uint64) position);
 	return psprintf("_p" INT64_FORMAT, position);
 }
+
+/* As time_suffix() chooses, for years of our era. */
+char *
+axis_suffix_format(const Axis *axis)
+{
+	if (is_integer(axis->type))
+		return NULL;
+	if (axis->months && axis->step % MONTHS_PER_YEAR == 0)
+		return "YYYY";
+	if (axis->months && axis->step == 3)
+		return "YYYY\"q\"Q";
+	if (axis->months)
+		return "YYYY_MM";
+	if (axis->step == DAYS_PER_WEEK * USECS_PER_DAY)
+		return "IYYY\"w\"IW";
+	if (axis->step % USECS_PER_DAY == 0)
+		return "YYYY_MM_DD";
+	if (axis->step % USECS_PER_MINUTE == 0)
+		return "YYYY_MM_DD_HH24MI";
+	return "YYYY_MM_DD_HH24MISS";
+}

@@ -69,5 +69,7 @@ extern char *axis_bound(const Axis *axis, int64 position);
 extern char *axis_show(const Axis *axis, int64 position);
 /* What follows the table's name in that of the partition that begins here. */
 extern char *axis_suffix(const Axis *axis, int64 position);
+/* The pattern by which to_char() makes, of the cut, what stands after "_p" there; NULL for integers. */
+extern char *axis_suffix_format(const Axis *axis);
 
 #endif

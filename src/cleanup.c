@@ -33,6 +33,7 @@
 #include "debug_point.h"
 #include "index_drop.h"
 #include "lock_queue.h"
+#include "partman.h"
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -156,6 +157,8 @@ complete_body(Run *run, void *arg)
 			carry_leave(m, m->source);
 		tell_original(m, pending);
 	}
+	if (request->pg_partman)
+		partman_register(m, request->pg_partman);
 	state_change(m, STATE_COMPLETED, "%s is completed%s",
 				 sql_qualified(m->schema_name, m->table_name),
 				 request->drop_original ? ", the original dropped" : "");

@@ -7,8 +7,9 @@
  * and holding no snapshot in between, whether the request has been fulfilled
  * or refused, and tells the events that happen as NOTICEs.  Who does the work:
  * the leader, if there is one; else the session itself takes the leader's lock
- * and makes the steps.  A request holds only as long as its session does: it
- * carries the session's lease, which the swap looks at.
+ * and makes the steps.  A request holds only as long as its session does, and
+ * that only as long as its client: it carries the session's lease, which the
+ * swap looks at.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,14 +19,17 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "arguments.h"
 #include "batch.h"
+#include "call_options.h"
 #include "catalog.h"
 #include "errors.h"
+#include "partman.h"
 #include "phases.h"
 #include "procedures.h"
 #include "run.h"
@@ -40,6 +44,9 @@ PG_FUNCTION_INFO_V1(migrate_ext_finalize);
 PG_FUNCTION_INFO_V1(migrate_ext_undo);
 PG_FUNCTION_INFO_V1(migrate_ext_complete);
 PG_FUNCTION_INFO_V1(migrate_ext_cancel);
+
+/* As libpq/libpq.h has it, which wants the headers of Kerberos and OpenSSL, too. */
+extern bool pq_check_connection(void);
 
 /* Between two looks at the migration's row. */
 #define POLL_MS 100
@@ -175,28 +182,47 @@ check_deadline(Call *call, Migration *m)
 					errhint("The view migrate_ext.progress tells what it waits for.")));
 }
 
-/* See procedures.h. */
-void
-call_step_or_sleep(Call *call)
+/* One step, and one piece of shared work. */
+static StepResult
+make_step(Run *run)
 {
-	Run *run = call->run;
 	ErrorData *error = NULL;
 	StepResult result;
 
-	if (!call->leading)
-		call->leading = leader_lock(run->migration_id);
-	if (!call->leading)
-	{
-		run_sleep(run, POLL_MS);
-		return;
-	}
 	result = phase_step(run, &error);
 	if (result == STEP_MORE && error == NULL && phase_has_work(run))
 		result = phase_work(run, &error);
 	if (error)
 		ReThrowError(error);
-	if (result == STEP_WAIT)
+	return result;
+}
+
+/* See procedures.h. */
+void
+call_step_or_sleep(Call *call)
+{
+	Run *run = call->run;
+
+	if (!call->leading)
+		call->leading = leader_lock(run->migration_id);
+	if (!call->leading || make_step(run) == STEP_WAIT)
 		run_sleep(run, POLL_MS);
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
+ * A caller who is gone waits for nothing: his request must neither be carried
+ * out after he was given up, nor stand in the way of the one who asks again in
+ * his place.  The server itself looks only while client_connection_check_interval
+ * is set.  (No client: a background worker's session.)
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
 	CHECK_FOR_INTERRUPTS();
 }
 
@@ -235,6 +261,7 @@ wait_until(Call *call, Judge judge, void *arg, bool with_work)
 		MemoryContextReset(run->scratch);
 		if (verdict == REACHED)
 			return;
+		check_client();
 		if (with_work)
 			call_step_or_sleep(call);
 		else
@@ -332,17 +359,36 @@ judge_run(Call *call, Migration *m, void *arg)
 	return KEEP_WAITING;
 }
 
-static void
+/* True: it is there already. */
+static bool
 begin_run(Call *call, MigrationState until)
 {
 	Run *run = call->run;
+	bool reached;
 
 	run_begin(run);
 	lease_take(run);
 	call->last_event = event_last_id(run->migration_id);
-	if (run->m && judge_run(call, run->m, &until) == KEEP_WAITING && run->m->goal < until)
+	reached = run->m && judge_run(call, run->m, &until) == REACHED;
+	if (run->m && !reached && run->m->goal < until)
 		catalog_save_goal(run->m, until, NULL);
 	run_commit(run);
+	return reached;
+}
+
+/*
+ * Live or swapped, it wants to be looked after, too: make what steps a leader
+ * would find due by now, so that a job that calls run() each minute is as good.
+ */
+static void
+look_after(Call *call)
+{
+	while (make_step(call->run) == STEP_MORE &&
+		   (call->deadline == 0 || GetCurrentTimestamp() < call->deadline))
+	{
+		MemoryContextReset(call->run->scratch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 /* CALL run(migration, until, timeout): the workers' job, in this session */
@@ -369,14 +415,17 @@ migrate_ext_run(PG_FUNCTION_ARGS)
 	}
 	PG_TRY();
 	{
-		begin_run(&call, until);
+		if (!begin_run(&call, until))
+			wait_until(&call, judge_run, &until, true);
+		else if (until == STATE_LIVE)
+			look_after(&call);
 	}
 	PG_CATCH();
 	{
 		call_fail(&call);
 	}
 	PG_END_TRY();
-	wait_and_finish(&call, judge_run, &until, true);
+	call_finish(&call);
 	PG_RETURN_VOID();
 }
 
@@ -408,6 +457,7 @@ write_request(Call *call, Request *request)
 {
 	Run *run = call->run;
 	Migration *m;
+	Jsonb *settings;
 
 	run_begin(run);
 	lease_take(run);
@@ -444,6 +494,9 @@ write_request(Call *call, Request *request)
 						m->pause_reason ? errdetail("%s", m->pause_reason) : 0,
 						errhint("Call migrate_ext.resume first.")));
 	refuse_other_request(m);
+	settings = partman_option(json_parse(request->options));
+	if (settings)
+		partman_check(m, settings);
 	catalog_save_error(m, NULL);
 	catalog_save_goal(
 		m, request->to,
@@ -520,74 +573,11 @@ fulfil(FunctionCallInfo fcinfo, const char *name, Request *request, TimestampTz 
 	wait_and_finish(&call, judge_request, request, true);
 }
 
-/* The options of finalize, undo and complete, and their values, the default first. */
-static const struct
-{
-	const char *name;
-	bool completes; /* complete takes it, too */
-	const char *values[4];
-} request_options[] = {
-	{"old_snapshots", false, {"wait", "ignore"}},
-	{"blockers", false, {"wait", "cancel", "terminate"}},
-	{"verify", false, {"true", "false"}},
-	{"accept_failed", false, {"false", "true"}},
-	{"incoming_fks", true, {"move", "keep", "drop"}},
-};
-
-static void
-check_option(const char *name, const char *value, bool completes)
-{
-	int i;
-	int j;
-
-	for (i = 0; i < lengthof(request_options); i++)
-	{
-		if (strcmp(request_options[i].name, name) != 0 ||
-			(completes && !request_options[i].completes))
-			continue;
-		for (j = 0; j < 4 && request_options[i].values[j]; j++)
-			if (value && strcmp(request_options[i].values[j], value) == 0)
-				return;
-		ereport(ERROR, (errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-						errmsg("invalid value for option \"%s\": %s", name, value ? value : "null"),
-						errhint("Values are %s, %s%s%s; the first is the default.",
-								request_options[i].values[0], request_options[i].values[1],
-								request_options[i].values[2] ? ", " : "",
-								request_options[i].values[2] ? request_options[i].values[2] : "")));
-	}
-	ereport(
-		ERROR,
-		(errcode(ERRCODE_INVALID_PARAMETER_VALUE), errmsg("unrecognized option \"%s\"", name),
-		 completes
-			 ? errhint("The only option is incoming_fks.")
-			 : errhint(
-				   "Options are old_snapshots, blockers, verify, accept_failed and incoming_fks.")));
-}
-
-/* The options argument, checked, as JSON text. */
-static char *
-checked_options(FunctionCallInfo fcinfo, int n, bool completes)
-{
-	Jsonb *options = argument_options(fcinfo, n);
-	JsonbIterator *it = JsonbIteratorInit(&options->root);
-	JsonbValue v;
-	JsonbIteratorToken token;
-
-	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
-		if (token == WJB_KEY)
-		{
-			char *name = pnstrdup(v.val.string.val, v.val.string.len);
-
-			check_option(name, json_field(options, name), completes);
-		}
-	return json_text(options);
-}
-
 /* CALL finalize(migration, timeout, options): live -> swapped */
 Datum
 migrate_ext_finalize(PG_FUNCTION_ARGS)
 {
-	Request request = {STATE_LIVE, STATE_SWAPPED, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_LIVE, STATE_SWAPPED, call_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.finalize()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -597,7 +587,7 @@ migrate_ext_finalize(PG_FUNCTION_ARGS)
 Datum
 migrate_ext_undo(PG_FUNCTION_ARGS)
 {
-	Request request = {STATE_SWAPPED, STATE_LIVE, checked_options(fcinfo, 2, false)};
+	Request request = {STATE_SWAPPED, STATE_LIVE, call_options(fcinfo, 2, false)};
 
 	fulfil(fcinfo, "migrate_ext.undo()", &request, deadline_of(fcinfo, 1));
 	PG_RETURN_VOID();
@@ -608,7 +598,7 @@ Datum
 migrate_ext_complete(PG_FUNCTION_ARGS)
 {
 	bool drop_original = argument_bool(fcinfo, 1, "drop_original");
-	char *options = checked_options(fcinfo, 2, true);
+	char *options = call_options(fcinfo, 2, true);
 	Request request = {STATE_SWAPPED, STATE_COMPLETED, NULL, true};
 
 	request.options = psprintf("{\"drop_original\": %s%s%s", drop_original ? "true" : "false",

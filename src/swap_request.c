@@ -22,6 +22,7 @@
 #include "batch.h"
 #include "catalog.h"
 #include "errors.h"
+#include "partman.h"
 #include "sqlgen.h"
 #include "swap_request.h"
 
@@ -69,6 +70,7 @@ read_options(SwapRequest *request, Jsonb *options)
 		request->blockers = BLOCKERS_CANCEL;
 	else if (blockers && strcmp(blockers, "terminate") == 0)
 		request->blockers = BLOCKERS_TERMINATE;
+	request->pg_partman = partman_option(options);
 }
 
 static void

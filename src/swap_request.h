@@ -45,6 +45,7 @@ typedef struct SwapRequest
 	bool drop_original;
 	IncomingFksOption incoming_fks;
 	BlockersOption blockers;
+	Jsonb *pg_partman; /* settings, see partman.h; NULL: not asked for */
 
 	/* progress */
 	char *told;			 /* words of what was told already, or NULL */

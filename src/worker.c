@@ -31,6 +31,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/pmsignal.h"
 #include "storage/proc.h"
@@ -48,6 +49,7 @@
 #include "priority.h"
 #include "run.h"
 #include "settings.h"
+#include "version.h"
 #include "worker.h"
 
 /* An idle leader looks at its migration's row this often, even if not woken. */
@@ -64,6 +66,10 @@
 #define BACKOFF_MAX_MS 60000
 /* postmaster restarts a leader that died */
 #define LEADER_RESTART_S 1
+
+/* While the extension's objects are of another version than the library, which is told every ten minutes. */
+#define UPDATE_POLL_MS 500
+#define UPDATE_POLLS 1200
 
 #define MAX_HELPERS 64
 
@@ -182,6 +188,47 @@ extension_exists(void)
 	exists = OidIsValid(get_extension_oid("migrate_ext", true));
 	CommitTransactionCommand();
 	return exists;
+}
+
+/* Nothing can be done while its objects are of another version; if there are none, nothing need be. */
+static bool
+version_fits(bool tell)
+{
+	char *objects;
+	bool fits;
+
+	StartTransactionCommand();
+	fits = !OidIsValid(version_extension(&objects)) || version_of_library_against(objects) == 0;
+	if (!fits && tell)
+		version_raise(LOG, objects);
+	CommitTransactionCommand();
+	return fits;
+}
+
+/*
+ * A package has come and ALTER EXTENSION UPDATE has not, or a preloaded library is
+ * older.  The leader's lock keeps others from starting one more.  After a while it
+ * ends, for the postmaster to start it anew: what it has loaded may be what is wrong.
+ */
+static void
+wait_for_update(const WorkerArgs *args)
+{
+	if (version_fits(false))
+		return;
+	if (args->leader && !leader_lock(args->migration_id))
+		proc_exit(0);
+	for (int polls = 0; !version_fits(polls == 0); polls++)
+	{
+		pgstat_report_activity(STATE_RUNNING, "waiting for ALTER EXTENSION migrate_ext UPDATE");
+		if (polls >= UPDATE_POLLS)
+			proc_exit(1);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, UPDATE_POLL_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (args->leader)
+		leader_unlock(args->migration_id);
 }
 
 static void
@@ -497,6 +544,7 @@ migrate_ext_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
 	run_settle_worker();
 	wait_for_caller(args.wait_for);
+	wait_for_update(&args);
 	do
 	{
 		if (!extension_exists())

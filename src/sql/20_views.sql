@@ -1,5 +1,6 @@
 -- What people look at.  Each row is seen by members of the migration's owner
--- and of pg_monitor; nobody but the extension's functions sees the tables.
+-- and of pg_monitor, and all of a view by whom it is granted to by name; nobody
+-- but the extension's functions sees the tables.
 
 CREATE FUNCTION migrate_ext.log_entries(migration_id bigint) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_log_entries';
@@ -17,17 +18,21 @@ CREATE FUNCTION migrate_ext.workers(migration_id bigint) RETURNS integer
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_workers';
 COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes are at work on a migration';
 
+CREATE FUNCTION migrate_ext.is_granted(view_name text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_is_granted';
+COMMENT ON FUNCTION migrate_ext.is_granted(text) IS 'internal: whether SELECT on that view is granted to the reader, or a role of his, by name, not to PUBLIC as a whole';
+
 -- Where the original was dropped, the target tells who the owner is, or, of kind key, the record.
-CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
+CREATE VIEW migrate_ext.any_migration WITH (security_barrier) AS
 SELECT m.*, COALESCE(s.relowner, t.relowner, k.owner) AS owner,
-       s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists
+       s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists,
+       pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
+       OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER') AS visible
 FROM migrate_ext.migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
-CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k
-WHERE pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
-   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER');
-COMMENT ON VIEW migrate_ext.visible_migration IS 'internal: the migrations that the reader may see';
+CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k;
+COMMENT ON VIEW migrate_ext.any_migration IS 'internal: all migrations, and whether the reader may see them without a grant';
 
 CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -46,7 +51,8 @@ SELECT m.name AS migration,
        m.live_at,
        m.swapped_at,
        m.completed_at
-FROM migrate_ext.visible_migration m;
+FROM migrate_ext.any_migration m
+WHERE m.visible OR (SELECT migrate_ext.is_granted('migrations'));
 
 -- Shares of the whole that the states have are those of a table with a few
 -- indexes; within copying and indexing they go by what is done.
@@ -81,6 +87,8 @@ SELECT m.name AS migration,
        w.workers,
        CASE WHEN r.finished THEN NULL
             WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
+            WHEN (SELECT migrate_ext.update_due())
+            THEN 'ALTER EXTENSION migrate_ext UPDATE: its library is newer than its objects' || l.warning
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
             WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
@@ -95,6 +103,7 @@ SELECT m.name AS migration,
             THEN m.last_error
        END AS waiting_for,
        CASE WHEN r.finished THEN pg_catalog.format('SELECT migrate_ext.forget(%L)', m.name)
+            WHEN (SELECT migrate_ext.update_due()) THEN 'ALTER EXTENSION migrate_ext UPDATE'
             WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
             WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
                                                        ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)
@@ -104,8 +113,14 @@ SELECT m.name AS migration,
             WHEN m.state = 'live' THEN pg_catalog.format('CALL migrate_ext.finalize(%L)', m.name)
             WHEN m.state = 'swapped' THEN pg_catalog.format('CALL migrate_ext.complete(%1$L) or CALL migrate_ext.undo(%1$L)', m.name)
             ELSE pg_catalog.format('CALL migrate_ext.wait_for(%L, %L)', m.name, m.goal)
-       END AS next_step
-FROM migrate_ext.visible_migration m
+       END AS next_step,
+       pg_catalog.round(b.rows_per_second_overall::numeric, 1) AS rows_per_second_overall,
+       -- what the two paces disagree by, or what the batches of the last minute do among themselves
+       CASE WHEN m.state = 'copying' AND NOT m.paused AND b.blocks_per_second > 0 AND b.spread IS NOT NULL
+            THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0)
+                 * GREATEST(pg_catalog.abs(1 / b.blocks_per_second - 1 / b.blocks_per_second_overall), b.spread / b.blocks_per_second)))
+       END AS eta_error
+FROM migrate_ext.any_migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN migrate_ext.throttle t ON t.migration = m.id
 CROSS JOIN LATERAL (
@@ -122,16 +137,15 @@ CROSS JOIN LATERAL (
 ) l
 -- batches of this run of the copy; "recent" ended within the last minute
 CROSS JOIN LATERAL (
-    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done,
+    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done, b.spread,
+           o.rows_per_second_overall, o.blocks_per_second_overall,
            CASE WHEN m.state = 'copying' AND b.recent_rows IS NOT NULL
                 THEN b.recent_rows / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
-                WHEN b.rows_done > 0
-                THEN b.rows_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+                ELSE o.rows_per_second_overall
            END AS rows_per_second,
            CASE WHEN b.recent_blocks IS NOT NULL
                 THEN b.recent_blocks / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
-                WHEN b.blocks_done > 0
-                THEN b.blocks_done / GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+                ELSE o.blocks_per_second_overall
            END AS blocks_per_second
     FROM (
         -- a target that had rows before is compared instead of copied to
@@ -144,14 +158,24 @@ CROSS JOIN LATERAL (
                pg_catalog.min(c.started_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS first_start,
                pg_catalog.max(c.ended_at) FILTER (WHERE c.kind = 'copy' AND c.state = 'done') AS last_end,
                pg_catalog.count(*) FILTER (WHERE c.kind = 'index') AS index_batches,
-               pg_catalog.count(*) FILTER (WHERE c.kind = 'index' AND c.state = 'done') AS index_done
-        FROM (SELECT t.kind, t.state, t.rows, t.started_at, e.ended_at, t.last_block - t.first_block + 1 AS blocks,
+               pg_catalog.count(*) FILTER (WHERE c.kind = 'index' AND c.state = 'done') AS index_done,
+               -- how far the mean time for a block may be off, as a share of it; NULL of less than two batches
+               pg_catalog.stddev_samp(c.took_ms / c.blocks) FILTER (WHERE c.recent)
+               / NULLIF(pg_catalog.avg(c.took_ms / c.blocks) FILTER (WHERE c.recent), 0)
+               / NULLIF(pg_catalog.sqrt(pg_catalog.count(*) FILTER (WHERE c.recent)), 0) AS spread
+        FROM (SELECT t.kind, t.state, t.rows, t.took_ms, t.started_at, e.ended_at, t.last_block - t.first_block + 1 AS blocks,
                      t.kind = 'copy' AND t.state = 'done'
                      AND e.ended_at > pg_catalog.clock_timestamp() - INTERVAL '1 minute' AS recent
               FROM migrate_ext.batch t
               CROSS JOIN LATERAL (SELECT t.started_at + t.took_ms * INTERVAL '1 millisecond' AS ended_at) e
               WHERE t.migration = m.id AND t.epoch = m.epoch) c
     ) b
+    LEFT JOIN LATERAL (
+        SELECT CASE WHEN b.rows_done > 0 THEN b.rows_done / d.seconds END AS rows_per_second_overall,
+               CASE WHEN b.blocks_done > 0 THEN b.blocks_done / d.seconds END AS blocks_per_second_overall
+        FROM (SELECT GREATEST(pg_catalog.date_part('epoch', b.last_end - b.first_start), 0.001)
+              WHERE b.first_start IS NOT NULL) d (seconds)
+    ) o ON true
 ) b
 CROSS JOIN LATERAL (
     SELECT pg_catalog.round(CASE m.state
@@ -168,7 +192,8 @@ CROSS JOIN LATERAL (
     SELECT l.leader, migrate_ext.workers(m.id) AS workers,
            CASE WHEN l.leader IS NOT NULL THEN pg_catalog.pg_blocking_pids(l.leader) ELSE '{}' END AS blocked_by
     FROM (SELECT CASE WHEN NOT r.finished THEN migrate_ext.leader(m.id) END AS leader OFFSET 0) l
-) w;
+) w
+WHERE m.visible OR (SELECT migrate_ext.is_granted('progress'));
 
 CREATE VIEW migrate_ext.batches WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -182,8 +207,9 @@ SELECT m.name AS migration,
        b.pid,
        b.started_at,
        b.took_ms
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.batch b ON b.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('batches'))
 ORDER BY b.migration, b.batch;
 
 CREATE VIEW migrate_ext.failed_rows WITH (security_barrier) AS
@@ -193,8 +219,9 @@ SELECT m.name AS migration,
        f.message,
        f.attempts,
        f.failed_at
-FROM migrate_ext.visible_migration m
-JOIN migrate_ext.failed_row f ON f.migration = m.id;
+FROM migrate_ext.any_migration m
+JOIN migrate_ext.failed_row f ON f.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('failed_rows'));
 
 CREATE VIEW migrate_ext.verifications WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -207,8 +234,9 @@ SELECT m.name AS migration,
        v.skipped,
        v.failed,
        v.stale_key
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.verification v ON v.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('verifications'))
 ORDER BY v.id;
 
 CREATE VIEW migrate_ext.verified_ranges WITH (security_barrier) AS
@@ -225,8 +253,9 @@ SELECT m.name AS migration,
        r.skipped,
        r.stale_key,
        r.took_ms
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.verified_range r ON r.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('verified_ranges'))
 ORDER BY r.migration, r.range;
 
 CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
@@ -237,8 +266,9 @@ SELECT m.name AS migration,
        s.wait_ms,
        s.hold_ms,
        s.blockers
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.swap_log s ON s.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('swaps'))
 ORDER BY s.id;
 
 CREATE VIEW migrate_ext.events WITH (security_barrier) AS
@@ -247,8 +277,9 @@ SELECT m.name AS migration,
        e.kind,
        e.message,
        e.detail
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.event e ON e.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('events'))
 ORDER BY e.id;
 
 GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;
@@ -291,6 +322,8 @@ COMMENT ON COLUMN migrate_ext.progress.failed IS 'rows in failed_rows';
 COMMENT ON COLUMN migrate_ext.progress.workers IS 'processes at work';
 COMMENT ON COLUMN migrate_ext.progress.waiting_for IS 'what it waits for, NULL if for nothing';
 COMMENT ON COLUMN migrate_ext.progress.next_step IS 'the call that comes next';
+COMMENT ON COLUMN migrate_ext.progress.rows_per_second_overall IS 'rows copied a second, from the first batch to the last one that is done';
+COMMENT ON COLUMN migrate_ext.progress.eta_error IS 'how far eta may be off: what the pace of the last minute and that of the whole copy differ by, or more where the batches of that minute differ more; NULL where that can''t be told';
 
 COMMENT ON VIEW migrate_ext.batches IS 'pieces of work that processes share: block ranges to copy, indexes to build';
 COMMENT ON COLUMN migrate_ext.batches.migration IS 'name of the migration';

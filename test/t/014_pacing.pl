@@ -94,6 +94,18 @@ my $paid = <<~SQL;
 
 begin(throttle_rows_per_second => 2000);
 waits_ok('^pacing, limited: at most 2000 rows a second', 'rows');
+
+# In one snapshot: what progress says of paces is what the batches, all of the last minute, have in them.
+my $paces = <<~SQL;
+	SELECT abs(rows_per_second_overall - rows / lasted) < 1, abs(extract(epoch FROM eta) - todo * passed / blocks) <= 1.1,
+	       abs(extract(epoch FROM eta_error) - todo * greatest(abs(passed - lasted) / blocks, spread * passed / blocks)) <= 1.1
+	FROM (SELECT *, (bytes_total - bytes_done) / 8192 AS todo FROM migrate_ext.progress) AS p,
+	     (SELECT sum(rows) AS rows, sum(blocks) AS blocks, count(*) AS n, extract(epoch FROM max(started_at + took) - min(started_at)) AS lasted,
+	             extract(epoch FROM clock_timestamp() - min(started_at)) AS passed, stddev(took_ms / blocks) / avg(took_ms / blocks) / sqrt(count(*)) AS spread
+	      FROM (SELECT *, last_block - first_block + 1 AS blocks, took_ms * interval '1 ms' AS took FROM migrate_ext.batches WHERE state = 'done') AS b) AS b
+	WHERE p.state = 'copying' AND n > 2
+	SQL
+ok(poll_query($node, $paces, 't|t|t'), 'rows: progress tells the pace of all of it, and how sure it is of the end');
 ok(poll_query($node, "SELECT state <> 'copying' FROM migrate_ext.progress"), 'rows: it gets through');
 is(sql(sprintf $paid, 'rows', 2000), 't|t|t', 'rows: the rate holds, for two processes together')
   or diag(sql('SELECT batch, first_block, last_block, rows, pid, started_at, took_ms FROM migrate_ext.batches ORDER BY 1'));
@@ -148,6 +160,8 @@ finish('boolean query');
 # Verification asks as well, and a deadline comes first.
 begin();
 wait_live($node, 't');
+# what a process saw while it copied holds for a second
+ok(poll_query($node, q{SELECT clock_timestamp() > live_at + interval '1500 ms' FROM migrate_ext.migrations}), 'verification: a while after the copy');
 configure('throttle_query', 'SELECT true');
 my ($code, $out, $err) = $node->psql('postgres', "CALL migrate_ext.verify('t', '2 s')");
 is(sql('SELECT complete, checked_rows FROM migrate_ext.verifications'), 'f|0', 'verification: held back until its time was up')

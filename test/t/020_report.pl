@@ -1,12 +1,9 @@
-# report(): what is on the page, whatever things are called, at each state; and the page in a browser,
-# wide and as narrow as a phone, light and dark.
+# report(): what is on the page, whatever things are called, at each state. How it looks in a browser: test/tools/report.pl
 use strict;
 use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
-use File::Path qw(remove_tree);
-use IPC::Run;
 use MigrateTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -94,53 +91,6 @@ refused('stranger', "SELECT migrate_ext.report($M)", qr/permission denied for mi
 like(sql_as('watcher', "SELECT left(migrate_ext.report($M), 15)"), qr/^<!DOCTYPE html>/, 'who monitors may');
 like(errors("SELECT migrate_ext.report('none')"), qr/migration "none" does not exist/, 'none of that name');
 like(errors('SELECT migrate_ext.report(NULL)'), qr/must not be null/, 'NULL');
-
-# ---------------------------------------------------------------------------------------------
-# In a browser
-
-my $folder = PostgreSQL::Test::Utils::tempdir;
-
-# What a script on the page finds comes back as its title.
-my $PROBE = <<~'JS';
-	<script>document.title = 'found ' + JSON.stringify({
-		figures: document.querySelectorAll('figure svg').length,
-		lines: [...document.querySelectorAll('svg .line')].filter(p => p.getTotalLength() > 100).length,
-		rows: document.querySelectorAll('#swaps tbody tr').length,
-		heading: document.querySelector('h1').textContent,
-		scripts: document.scripts.length,
-		wide: document.documentElement.scrollWidth > window.innerWidth,
-		dark: getComputedStyle(document.body).backgroundColor === 'rgb(20, 25, 31)' })</script></body>
-	JS
-
-sub browse
-{
-	my ($width, @options) = @_;
-	my ($out, $err) = ('', '');
-	my $image = "$folder/page.png";
-	unlink $image;
-	local $ENV{HOME} = $folder;
-	my @command = (qw(chromium --headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
-		--disable-component-update --disable-sync --disable-dev-shm-usage --hide-scrollbars), "--user-data-dir=$folder/profile", "--window-size=$width,900", @options);
-	IPC::Run::run([ @command, '--dump-dom', "file://$folder/page.html" ], \undef, \$out, \$err, IPC::Run::timeout(120));
-	IPC::Run::run([ @command, "--screenshot=$image", "file://$folder/page.html" ], \undef, \my $none, \$err, IPC::Run::timeout(120));
-	return ($out =~ /<title>found (.*?)<\/title>/s ? $1 : $err, -s $image // 0);
-}
-
-SKIP:
-{
-	skip 'chromium is not installed (script/bootstrap does)', 9 if system('command -v chromium >/dev/null') != 0;
-	(my $probed = $page) =~ s/<\/body>/$PROBE/;
-	append_to_file("$folder/page.html", $probed);
-	for my $case ([ 1200, 'wide' ], [ 500, 'narrow' ], [ 1200, 'dark', '--blink-settings=preferredColorScheme=0' ])
-	{
-		my ($width, $name, @options) = @$case;
-		my ($found, $size) = browse($width, @options);
-		like($found, qr/"figures":3,"lines":2,"rows":2,"heading":"Migration &lt;b&gt;m &amp; \\"co\\"&lt;\/b&gt;","scripts":1/, "$name: figures, lines and names");
-		like($found, $name eq 'dark' ? qr/"dark":true/ : qr/"wide":false,"dark":false/, "$name: fits, in its colours");
-		cmp_ok($size, '>', 10_000, "$name: a screenshot");
-	}
-	remove_tree("$folder/profile");
-}
 
 $node->stop;
 done_testing();

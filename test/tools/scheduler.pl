@@ -1,0 +1,110 @@
+# A whole migration without a single background worker of ours: by jobs of pg_cron, and by a loop in a shell on a server that
+# has none at all. A second caller is told so; what an interrupted one leaves the next goes on with.
+use strict;
+use warnings;
+
+use FindBin;
+use lib "$FindBin::RealBin/../t";
+use IPC::Run;
+use MigrateTest;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $DEADLINE_S = $PostgreSQL::Test::Utils::timeout_default;
+
+# A table of a role's that is no superuser; its migration, slow enough to be interrupted where a limit is given.
+sub make_table
+{
+	my ($server, $limit) = @_;
+	$server->safe_psql('postgres', <<~"SQL");
+		CREATE ROLE app LOGIN;
+		CREATE SCHEMA app AUTHORIZATION app;
+		ALTER ROLE app SET search_path = app;
+		SET ROLE app; SET search_path = app;
+		CREATE TABLE t (id integer PRIMARY KEY, pad text);
+		INSERT INTO t SELECT i, repeat('x', 500) FROM generate_series(1, 20000) i;
+		SELECT migrate_ext.partition_by_range('t', 'id', 10000, headroom => 2);
+		SELECT migrate_ext.configure('t', 'throttle_rows_per_second', '$limit'), migrate_ext.configure('t', 'batch_target_ms', '50');
+		SQL
+	return;
+}
+
+sub no_workers
+{
+	my ($server, $name) = @_;
+	return is($server->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'"), 0, "$name: no worker of ours");
+}
+
+# ---------------------------------------------------------------------------------------------
+# pg_cron: a job of each minute, which comes while the shell is at it. The only worker slot is pg_cron's own.
+
+my $cron = new_node('cron', conf => "max_worker_processes = 1\nmax_logical_replication_workers = 0\n");
+$cron->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $cron->host . "'\n");
+$cron->restart;
+make_table($cron, 0);
+$cron->safe_psql('postgres', <<~'SQL');
+	CREATE EXTENSION pg_cron;
+	GRANT USAGE ON SCHEMA cron TO app;
+	SET ROLE app;
+	SELECT cron.schedule('both', '* * * * *', $$DO 'BEGIN CALL migrate_ext.run(''t''); CALL migrate_ext.finalize(''t''); END'$$);
+	SQL
+
+# ---------------------------------------------------------------------------------------------
+# A shell
+
+$node = new_node('shell', conf => "max_worker_processes = 0\n");
+make_table($node, 4000);
+
+my $call = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres -c "CALL migrate_ext.run('t')"}, $node->host, $node->port;
+my ($said, $second) = ('', '');
+my $loop = IPC::Run::start([ 'sh', '-c', "until $call; do sleep 1; done" ], '<', \undef, '>&', \$said);
+my $ours = q{state = 'active' AND query LIKE 'CALL migrate_ext.run%'};
+ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'"), 'shell: copying');
+
+ok(IPC::Run::run([ 'sh', '-c', $call ], '<', \undef, '>&', \$second, IPC::Run::timeout($DEADLINE_S)), 'a second caller is through at once');
+like($second, qr/NOTICE:  another process is at work on migration "t" already/, 'and is told why');
+is(migration_state($node, 't'), 'copying', 'while the first goes on');
+
+# what is done stays done: the same batches, by the same process
+my $done = q{SELECT coalesce(string_agg(format('%s %s %s', batch, pid, started_at), ',' ORDER BY batch), '') FROM migrate_ext.batches WHERE state = 'done' AND batch <= %d};
+my $pid = sql("SELECT pid FROM pg_stat_activity WHERE $ours");
+sql("UPDATE app.t SET pad = 'changed' WHERE id % 1000 = 0");
+sql("SELECT pg_terminate_backend($pid, 60000)");
+my $last = sql("SELECT max(batch) FROM migrate_ext.batches WHERE state = 'done'");
+my $before = sql(sprintf $done, $last);
+is(migration_state($node, 't'), 'copying', 'interrupted half way');
+ok(poll_query($node, "SELECT count(*) = 1 FROM pg_stat_activity WHERE $ours AND pid <> $pid"), 'the loop calls again');
+sql(q{SELECT migrate_ext.configure('t', 'throttle_rows_per_second', '0')});
+is(IPC::Run::finish($loop, IPC::Run::timeout($DEADLINE_S)), 1, 'until the call succeeds');
+like($said, qr/terminating connection due to administrator command/, 'after one that did not');
+is(migration_state($node, 't'), 'live', 'shell: live');
+is(sql(sprintf $done, $last), $before, 'what the first had copied was not copied again');
+is(sql('SELECT sum(rows) FROM migrate_ext.batches'), sql('SELECT rows_done FROM migrate_ext.progress'), 'each row once');
+is(rows_that_differ($node, 'app.t', 'app.t_new'), 0, 'both tables are equal');
+no_workers($node, 'shell');
+
+sql_as('app', q{CALL migrate_ext.finalize('t')});
+is(migration_state($node, 't'), 'swapped', 'shell: swapped');
+
+# a run of what is live or swapped looks after it
+is(sql("SELECT to_regclass('app.t_p50000')"), '', 'two partitions ahead');
+sql('INSERT INTO app.t VALUES (45000)');
+sql_as('app', q{CALL migrate_ext.run('t')});
+is(sql("SELECT to_regclass('app.t_p50000')"), 'app.t_p50000', 'a call while swapped keeps partitions ahead');
+sql_as('app', q{CALL migrate_ext.undo('t')});
+is(sql('SELECT count(*) FROM app.t'), 20001, 'undo');
+sql_as('app', "CALL migrate_ext.$_('t')") for qw(finalize complete);
+sql_as('app', q{CALL migrate_ext.run('t')});
+is(migration_state($node, 't'), 'completed', 'shell: completed, and a call more is none');
+$node->stop;
+
+# ---------------------------------------------------------------------------------------------
+# pg_cron, by now
+
+ok(poll_query($cron, 'SELECT state FROM migrate_ext.migrations', 'swapped'), 'cron: swapped');
+no_workers($cron, 'cron');
+is($cron->safe_psql('postgres', 'SELECT count(*) FROM app.t'), 20000, 'cron: all rows are there');
+is($cron->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'app.t'::regclass}), 'p', 'cron: partitioned');
+is($cron->safe_psql('postgres', q{SELECT DISTINCT username FROM cron.job_run_details WHERE status = 'succeeded'}), 'app', 'cron: by the owner of the table');
+$cron->stop;
+done_testing();
