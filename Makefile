@@ -22,6 +22,8 @@ OBJS = $(SOURCES:.c=.o)
 SQL_PARTS = $(sort $(wildcard src/sql/*.sql)) \
 	$(if $(DEBUG_POINTS),$(sort $(wildcard src/sql/debug/*.sql)))
 DATA_built = $(EXTENSION)--$(EXTVERSION).sql
+# From one version to the next; CONTRIBUTING.md tells what they must keep to.
+DATA = $(sort $(wildcard src/sql/update/$(EXTENSION)--*--*.sql))
 
 # Those switched off are what PostgreSQL's own headers and idioms trip.
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers \
@@ -31,7 +33,7 @@ ifneq ($(DEBUG_POINTS),)
 PG_CPPFLAGS += -DMIGRATE_EXT_DEBUG_POINTS -DUSE_ASSERT_CHECKING
 endif
 
-EXTRA_CLEAN = .build-mode results output_iso log regression.diffs regression.out tmp_check tmp_tools \
+EXTRA_CLEAN = .build-mode .build-version results output_iso log regression.diffs regression.out tmp_check tmp_t* \
 	$(REGRESS_INSTANCE) $(ISOLATION_INSTANCE)
 
 # Our own installcheck, below: PGXS's expects a server that somebody else has made ready.
@@ -55,6 +57,13 @@ $(DATA_built): .build-mode
 # Rewritten only when the mode differs, so that switching it builds everything anew.
 .build-mode: FORCE
 	@echo 'DEBUG_POINTS=$(DEBUG_POINTS)' | cmp -s - $@ || echo 'DEBUG_POINTS=$(DEBUG_POINTS)' > $@
+
+# The same for the version, which one file knows; test/tools/upgrade.pl builds the next one.
+.build-version: FORCE
+	@echo '$(EXTVERSION)' | cmp -s - $@ || echo '$(EXTVERSION)' > $@
+
+src/version.o: .build-version
+src/version.o: override CPPFLAGS += -DMIGRATE_EXT_VERSION='"$(EXTVERSION)"'
 
 $(EXTENSION)--$(EXTVERSION).sql: $(SQL_PARTS) Makefile
 	@{ \
@@ -90,28 +99,30 @@ installcheck-isolation:
 		--dbname=$(ISOLATION_TESTDB) --load-extension=$(EXTENSION) \
 		$(if $(ISOLATION),$(ISOLATION),--schedule=$(srcdir)/test/isolation/schedule)
 
-# The environment that PostgreSQL::Test::Cluster expects; its own folder below that one is emptied. Up to 15 it knows TESTDIR alone.
+# The environment that PostgreSQL::Test::Cluster expects, in an empty folder tmp_check below TAP_FOLDER: another one for who runs
+# at the same time. Up to 15 it knows TESTDIR alone.
+TAP_FOLDER = .
 define with_cluster
-rm -rf '$(CURDIR)/$(1)/tmp_check'
-$(MKDIR_P) '$(CURDIR)/$(1)/tmp_check'
-TESTDIR='$(CURDIR)/$(1)' TESTDATADIR='$(CURDIR)/$(1)/tmp_check' TESTLOGDIR='$(CURDIR)/$(1)/tmp_check/log' \
+rm -rf '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+$(MKDIR_P) '$(CURDIR)/$(TAP_FOLDER)/tmp_check'
+TESTDIR='$(CURDIR)/$(TAP_FOLDER)' TESTDATADIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check' TESTLOGDIR='$(CURDIR)/$(TAP_FOLDER)/tmp_check/log' \
 	PATH="$(bindir):$$PATH" PGPORT='6$(DEF_PGPORT)' \
 	PG_REGRESS='$(top_builddir)/src/test/regress/pg_regress'
 endef
 
 # run_tap.pl is prove with a count.
 installcheck-tap:
-	$(call with_cluster,.) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
+	$(with_cluster) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
 		$(if $(PROVE_TESTS),$(PROVE_TESTS),$(sort $(wildcard $(srcdir)/test/t/*.pl)))
 
 # With programs of others: frameworks, exporters, packages. What they need: script/bootstrap --tools
 installcheck-tools:
-	$(call with_cluster,tmp_tools) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
+	$(with_cluster) $(PERL) $(srcdir)/test/run_tap.pl -I $(top_srcdir)/src/test/perl -I $(srcdir)/test/t \
 		$(if $(PROVE_TESTS),$(PROVE_TESTS),$(sort $(wildcard $(srcdir)/test/tools/*.pl)))
 
 # STRESS: the options of script/stress
 stress:
-	$(call with_cluster,.) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
+	$(with_cluster) $(PERL) -I $(top_srcdir)/src/test/perl $(srcdir)/test/stress.pl $(STRESS)
 
 # ---------------------------------------------------------------------------------------------
 # Benchmarks, on a server of their own: script/bench --list names them

@@ -3,9 +3,9 @@
 #
 # Sourced by script/bench. pgbench's clients update rows of the table, anywhere in it, by its key: first as
 # fast as they can, then at half of that rate, with and without a migration by two workers, and the
-# migration also of an idle table. What clients see counts from when their turn was due; pgbench itself
+# migration also of an idle table, and with helpers that don't give way. What clients see counts from when their turn was due; pgbench itself
 # needs its share of the machine to begin in time, so the wait to begin is told apart.
-# BENCH_ROWS, BENCH_ROUNDS change the size.
+# BENCH_ROWS, BENCH_ROUNDS change the size, BENCH_NICE how far helpers give way (worker_nice).
 
 : "${work:?}" "${root:?}"
 # shellcheck source=bench/lib/commits.sh
@@ -16,11 +16,11 @@ ROUNDS=${BENCH_ROUNDS:-3}
 CLIENTS=8
 CAPACITY_S=10
 
-# load_begin RATE
+# load_begin RATE: it has found its pace when this returns
 load_begin() {
-	start_job load pgbench -n -M prepared -c "$CLIENTS" -R "$1" -T 36000 -l --log-prefix "$work/tmp/latency" \
+	start_job load pgbench -n -M prepared -c "$CLIENTS" -R "$1" -T 36000 -P 1 -l --log-prefix "$work/tmp/latency" \
 		-f "$work/tmp/update.sql" -h "$work/tmp" postgres
-	until compgen -G "$work/tmp/latency*" >/dev/null; do sleep 0.1; done
+	wait_until 60 'the load to begin' grep -q '^progress: 3' "$work/load.log"
 }
 
 load_end() {
@@ -28,9 +28,9 @@ load_end() {
 	! grep -E 'ERROR|aborted' "$work/load.log" || die "the load failed"
 }
 
-# clients_saw NAME FROM UPTO: of the time between them, in seconds since 1970
+# clients_saw NAME FROM UPTO: of the time between them, in seconds since 1970. The last line of a log may be cut.
 clients_saw() {
-	cat "$work"/tmp/latency* | awk -v a="$2" -v b="$3" '{ t = $5 + $6 / 1e6 } t >= a && t <= b { print $3 / 1000, ($3 - $7) / 1000 }' >"$work/tmp/seen"
+	head -qn -1 "$work"/tmp/latency* | awk -v a="$2" -v b="$3" '{ t = $5 + $6 / 1e6 } t >= a && t <= b { print $3 / 1000, ($3 - $7) / 1000 }' >"$work/tmp/seen"
 	rm -f "$work"/tmp/latency*
 	record "$1" tps "$(awk "END { print NR / ($3 - $2) }" "$work/tmp/seen")"
 	record "$1" p99 "$(sort -n "$work/tmp/seen" | awk '{ x[NR] = $1 } END { print x[int(NR * 0.99) + 1] }')"
@@ -38,41 +38,55 @@ clients_saw() {
 	record "$1" server_p99 "$(sort -n -k 2 "$work/tmp/seen" | awk '{ x[NR] = $2 } END { print x[int(NR * 0.99) + 1] }')"
 }
 
+# processor_time: seconds of all processors that were busy since the machine started
+processor_time() {
+	awk -v hz="$(getconf CLK_TCK)" '/^cpu / { print ($2 + $3 + $4 + $7 + $8) / hz }' /proc/stat
+}
+
 # epoch STATE: when it came there
 epoch() {
 	sql "SELECT extract(epoch FROM at) FROM reached WHERE state = '$1'"
 }
 
+create_ours() {
+	sql "SELECT migrate_ext.create_migration('commits', 'commits_new', 'bench', '{\"columns\": {\"project_id\": \"$PROJECT\"}}');
+		$([ -z "$nice" ] || echo "SELECT migrate_ext.configure('bench', 'worker_nice', '$nice')")" >/dev/null
+}
+
 run_idle() {
+	local busy
 	make_target bare
 	prepare
+	busy=$(processor_time)
 	measured ours 2
+	record idle processor_time "$(awk "BEGIN { print $(processor_time) - $busy }")"
 	record_ours idle
 	ours_end
 }
 
 # As long as the migration would take, twice.
 run_alone() {
-	local from upto
+	local from upto busy
 	prepare
 	load_begin "$rate"
-	sleep 2
+	busy=$(processor_time)
 	from=$EPOCHREALTIME
 	sleep "$(awk "BEGIN { print 2 * $(of idle seconds) + 2 }")"
 	upto=$EPOCHREALTIME
+	record alone processors "$(awk "BEGIN { print ($(processor_time) - $busy) / ($upto - $from) }")"
 	load_end
 	clients_saw alone "$from" "$upto"
 }
 
+# run_both NAME
 run_both() {
 	make_target bare
 	prepare
 	load_begin "$rate"
-	sleep 2
 	measured ours 2
 	load_end
-	record_ours both
-	clients_saw both "$(epoch created)" "$(epoch live)"
+	record_ours "$1"
+	clients_saw "$1" "$(epoch created)" "$(epoch live)"
 	ours_end
 }
 
@@ -89,7 +103,7 @@ capacity() {
 
 
 bench() {
-	local round capacity rate
+	local round capacity rate nice=${BENCH_NICE:-}
 	headline "$ROWS rows"
 	sql 'CREATE EXTENSION migrate_ext; CREATE EXTENSION pg_prewarm'
 	make_commits "$ROWS"
@@ -100,13 +114,19 @@ bench() {
 		headline "Round $round, $rate updates a second"
 		run_idle
 		run_alone
-		run_both
+		run_both both
+		nice=0
+		run_both rude
+		nice=${BENCH_NICE:-}
 	done
 	note "$ROWS rows, $(sql "SELECT pg_size_pretty(pg_relation_size('commits'))"); $CLIENTS clients, $capacity updates a second at most, $rate wanted; medians of $ROUNDS." "" \
 		"| | created to live, seconds | copy | indexes | drain | updates a second | median, ms | 99 % | 99 % without the wait to begin |" "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |" \
 		"| migration alone | $(phases_of idle) | | | | |" \
 		"| clients alone | | | | | $(clients_of alone) |" \
-		"| both | $(phases_of both) | $(clients_of both) |"
+		"| both | $(phases_of both) | $(clients_of both) |" \
+		"| both, worker_nice = 0 | $(phases_of rude) | $(clients_of rude) |"
+	note "" "Of $(nproc) processors the clients alone, with pgbench itself, keep $(printf '%.2f' "$(of alone processors)") busy. The migration alone takes $(printf '%.1f' "$(of idle processor_time)") seconds of a processor: \
+in what the clients leave, $(awk "BEGIN { printf \"%.1f\", $(of idle processor_time) / ($(nproc) - $(of alone processors)) }") s is the least it can take."
 	result 'time, with the clients, idle' "$(number "$(of both seconds)") s" "$(number "$(of idle seconds)") s" "$(ratio "$(of both seconds)" "$(of idle seconds)")" 'at most 1.6'
 	result 'updates a second, with, without' "$(number "$(of both tps)")" "$(number "$(of alone tps)")" "$(ratio "$(of both tps)" "$(of alone tps)")" 'at least 0.85'
 	result '99 % of latency, with, without' "$(number "$(of both p99)") ms" "$(number "$(of alone p99)") ms" "$(ratio "$(of both p99)" "$(of alone p99)")" 'at most 2'

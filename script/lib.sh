@@ -255,7 +255,7 @@ test_file() {
 # results_of SUITE LOG TAP_RESULTS: a line a test: pass, fail or skip, its name, and of a skip the reason.
 # The drivers print "test x ... ok" up to 15, TAP from 16 on.
 results_of() {
-	if [[ $1 == tap || $1 == tools ]]; then
+	if [[ $1 == tap* || $1 == tools ]]; then
 		cat "$3" 2>/dev/null || true
 		return
 	fi

@@ -46,6 +46,7 @@ ROLLBACK;
 BEGIN;
 CALL migrate_ext.wait_for('steer', 'live');
 ROLLBACK;
+SET application_name = 'steer' \; CALL migrate_ext.wait_for('steer', 'live');
 
 -- READ ONLY
 BEGIN READ ONLY;

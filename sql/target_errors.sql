@@ -246,6 +246,19 @@ ALTER TABLE mine ADD extra integer NOT NULL;
 SELECT helper.try($$SELECT migrate_ext.create_migration('varied', 'mine')$$);
 SELECT helper.try($$SELECT migrate_ext.create_migration('varied', 'mine', options => '{"columns": {"extra": "random()"}}')$$);
 SELECT helper.try($$SELECT migrate_ext.create_migration('varied', 'mine', options => '{"columns": {"extra": "1); DROP TABLE mine; --"}}')$$);
+-- a partition's own key, in the place of the one that is to be made; the same one will do
+CREATE TABLE keyed (id integer PRIMARY KEY, place integer NOT NULL);
+CREATE TABLE keyed_new (id integer NOT NULL, place integer NOT NULL) PARTITION BY RANGE (place);
+CREATE TABLE keyed_1 PARTITION OF keyed_new (PRIMARY KEY (id)) FOR VALUES FROM (1) TO (2);
+SELECT helper.try($$SELECT migrate_ext.create_migration('keyed', 'keyed_new')$$);
+ALTER TABLE keyed_1 DROP CONSTRAINT keyed_1_pkey;
+ALTER TABLE keyed_1 ADD PRIMARY KEY (id, place);
+SET client_min_messages = warning;
+BEGIN;
+SELECT migrate_ext.create_migration('keyed', 'keyed_new');
+ROLLBACK;
+RESET client_min_messages;
+DROP TABLE keyed, keyed_new;
 
 -- nothing of all this has left a trace
 SELECT name FROM migrate_ext.migration JOIN pg_class ON pg_class.oid = source WHERE relnamespace = 'target_errors'::regnamespace;

@@ -4,7 +4,7 @@
 -- columns of the views, in their order
 SELECT c.relname AS view, a.attnum, a.attname AS column, format_type(a.atttypid, a.atttypmod) AS type
 FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
-WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'visible_migration'
+WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'any_migration'
 ORDER BY 1, 2;
 
 -- functions and procedures: arguments, result
@@ -52,7 +52,7 @@ WHERE d.refclassid = 'pg_extension'::regclass AND d.refobjid = (SELECT oid FROM 
 ORDER BY 1;
 SELECT a.attrelid::regclass || '.' || a.attname AS lacks_a_comment
 FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'visible_migration' AND a.attnum > 0
+WHERE c.relnamespace = 'migrate_ext'::regnamespace AND c.relkind = 'v' AND c.relname <> 'any_migration' AND a.attnum > 0
   AND col_description(a.attrelid, a.attnum) IS NULL;
 SELECT obj_description(oid, 'pg_extension'), extversion, extrelocatable FROM pg_extension WHERE extname = 'migrate_ext';
 

@@ -14,6 +14,7 @@
 
 #include "arguments.h"
 #include "sqlgen.h"
+#include "version.h"
 
 void
 argument_require(FunctionCallInfo fcinfo, int n, const char *name)
@@ -67,6 +68,7 @@ argument_require_writable(const char *call)
 {
 	PreventCommandDuringRecovery(call);
 	PreventCommandIfReadOnly(call);
+	version_require();
 }
 
 void
@@ -81,5 +83,5 @@ argument_require_nonatomic(FunctionCallInfo fcinfo, const char *call)
 		 errmsg("%s cannot run inside a transaction block", call),
 		 errdetail("It waits between transactions of its own."),
 		 errhint(
-			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block().")));
+			 "Call it outside of a transaction: in Rails disable_ddl_transaction!, in Django atomic = False, in Alembic with op.get_context().autocommit_block(). Several statements in one string are a transaction, too.")));
 }

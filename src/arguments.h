@@ -24,7 +24,7 @@ extern const char *argument_on_null_key(Jsonb *options);
 
 /*
  * Every call that changes something begins with this: 25006 on a standby or in
- * a READ ONLY transaction.
+ * a READ ONLY transaction, 55000 while an update of the extension is due.
  */
 extern void argument_require_writable(const char *call);
 

@@ -218,7 +218,10 @@ claim_open(Run *run, const char *kind)
 			continue;
 		batch = claim_existing(run, numbers[i], leases[i]);
 		if (batch)
+		{
+			batch->open = n;
 			return batch;
+		}
 	}
 	return NULL;
 }

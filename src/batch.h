@@ -39,6 +39,7 @@ typedef struct Batch
 	BlockNumber first_block; /* inclusive */
 	BlockNumber last_block;	 /* inclusive */
 	char *detail;			 /* what an index batch is to build: its own words */
+	int open; /* batches of its kind to be done, this one included; or fewer, if many */
 } Batch;
 
 /* Take this process's lease, or give it back. */

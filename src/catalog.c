@@ -27,6 +27,7 @@
 #include "relinfo.h"
 #include "run.h"
 #include "sqlgen.h"
+#include "version.h"
 
 static const char *const state_names[NUM_STATES] = {
 	[STATE_CREATED] = "created",		 [STATE_LOGGING] = "logging",
@@ -296,6 +297,7 @@ catalog_find(const char *name, bool for_update)
 
 	if (!is_callers(m))
 		deny(m, "");
+	version_require();
 	return m;
 }
 

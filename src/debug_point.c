@@ -2,7 +2,7 @@
  *
  * debug_point.c
  *	  Places where tests stop the code; see debug_point.h.  In a release there
- *	  are none, and the SQL functions say so.
+ *	  are none.
  *
  *-------------------------------------------------------------------------
  */
@@ -19,10 +19,10 @@
 
 #include "debug_point.h"
 
+#ifdef MIGRATE_EXT_DEBUG_POINTS
+
 PG_FUNCTION_INFO_V1(migrate_ext_debug_hold);
 PG_FUNCTION_INFO_V1(migrate_ext_debug_release);
-
-#ifdef MIGRATE_EXT_DEBUG_POINTS
 
 #define LOCK_CLASS_DEBUG 0x4D34
 
@@ -101,30 +101,6 @@ migrate_ext_debug_release(PG_FUNCTION_ARGS)
 
 	set_tag(&tag, text_to_cstring(PG_GETARG_TEXT_PP(0)));
 	PG_RETURN_BOOL(LockRelease(&tag, ExclusiveLock, true));
-}
-
-#else
-
-static void
-refuse(void)
-{
-	ereport(ERROR, (errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					errmsg("this build of migrate_ext has no debug points"),
-					errhint("Build with \"make DEBUG_POINTS=1\".")));
-}
-
-Datum
-migrate_ext_debug_hold(PG_FUNCTION_ARGS)
-{
-	refuse();
-	PG_RETURN_VOID();
-}
-
-Datum
-migrate_ext_debug_release(PG_FUNCTION_ARGS)
-{
-	refuse();
-	PG_RETURN_BOOL(false);
 }
 
 #endif

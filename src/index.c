@@ -39,6 +39,7 @@
 #include "partitioning/partdesc.h"
 #include "relinfo.h"
 #include "run.h"
+#include "settings.h"
 #include "sqlgen.h"
 #include "stages.h"
 #include "state.h"
@@ -158,6 +159,20 @@ build_on_leaf(IndexDef *def, Oid leaf)
  * the build's end; the leaf what the statement takes.  Bounded: a target that
  * was given to us may have readers.
  */
+/*
+ * A migration has as many processes as it is allowed helpers.  Only where fewer
+ * indexes are left than that does a build get those who would else be idle.
+ */
+static void
+limit_parallel(Run *run, const Batch *batch)
+{
+	int each = settings_get_int(run->m, "workers") / Max(batch->open, 1);
+
+	if (!run->in_session)
+		set_until_commit("max_parallel_maintenance_workers",
+						 psprintf("%d", Min(max_parallel_maintenance_workers, Max(each - 1, 0))));
+}
+
 static void
 index_batch(Run *run, void *arg)
 {
@@ -181,6 +196,7 @@ index_batch(Run *run, void *arg)
 		if (def != NULL && get_rel_relkind(batch->relation) == RELKIND_RELATION)
 		{
 			run_report(run, "building index %s on %s", def->name, get_rel_name(batch->relation));
+			limit_parallel(run, batch);
 			run_as_owner(run);
 			if (!index_def_exists(def, batch->relation))
 				build_on_leaf(def, batch->relation);

@@ -13,6 +13,7 @@
 #include "launcher.h"
 #include "settings.h"
 #include "sync.h"
+#include "version.h"
 
 PG_MODULE_MAGIC;
 
@@ -21,6 +22,7 @@ extern PGDLLEXPORT void _PG_init(void);
 void
 _PG_init(void)
 {
+	version_init();
 	settings_define();
 	sync_init();
 	if (process_shared_preload_libraries_in_progress)

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
@@ -22,8 +23,10 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
+#include "utils/syscache.h"
 
 #include "batch.h"
 #include "catalog.h"
@@ -37,6 +40,7 @@ PG_FUNCTION_INFO_V1(migrate_ext_log_entries);
 PG_FUNCTION_INFO_V1(migrate_ext_default_rows);
 PG_FUNCTION_INFO_V1(migrate_ext_leader);
 PG_FUNCTION_INFO_V1(migrate_ext_workers);
+PG_FUNCTION_INFO_V1(migrate_ext_is_granted);
 
 /*
  * Counting rows one by one ends here, a few milliseconds; beyond it the
@@ -44,13 +48,44 @@ PG_FUNCTION_INFO_V1(migrate_ext_workers);
  */
 #define MAX_COUNTED 100000
 
-/* The migration, or NULL if the caller may not see it. */
+/*
+ * Is SELECT on this view of ours granted to the caller, or to a role whose rights he
+ * has, by name?  PUBLIC has it as well, so that owners see their own migrations there.
+ */
+static bool
+is_granted(const char *view)
+{
+	Oid schema = get_namespace_oid("migrate_ext", true);
+	Oid relid = OidIsValid(schema) ? get_relname_relid(view, schema) : InvalidOid;
+	HeapTuple tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Datum grants;
+	bool granted = false;
+	bool isnull = true;
+
+	if (!HeapTupleIsValid(tuple))
+		return false;
+	grants = SysCacheGetAttr(RELOID, tuple, Anum_pg_class_relacl, &isnull);
+	if (!isnull)
+	{
+		Acl *acl = DatumGetAclPCopy(grants);
+		AclItem *item = ACL_DAT(acl);
+
+		for (int i = 0; i < ACL_NUM(acl) && !granted; i++)
+			granted = item[i].ai_grantee != ACL_ID_PUBLIC &&
+					  (ACLITEM_GET_PRIVS(item[i]) & ACL_SELECT) != 0 &&
+					  has_privs_of_role(GetUserId(), item[i].ai_grantee);
+	}
+	ReleaseSysCache(tuple);
+	return granted;
+}
+
+/* The migration, or NULL if the caller may not see it: these functions stand in "progress". */
 static Migration *
 visible_migration(FunctionCallInfo fcinfo)
 {
 	Migration *m = PG_ARGISNULL(0) ? NULL : catalog_load(PG_GETARG_INT64(0), false);
 
-	return m != NULL && catalog_is_visible(m) ? m : NULL;
+	return m != NULL && (catalog_is_visible(m) || is_granted("progress")) ? m : NULL;
 }
 
 /* A lock that lets us count, if it can be had at once. */
@@ -72,6 +107,13 @@ estimated_rows(Oid relid)
  * Functions
  * ------------------------------------------------------------------------
  */
+
+/* is_granted(view): see above */
+Datum
+migrate_ext_is_granted(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(!PG_ARGISNULL(0) && is_granted(TextDatumGetCString(PG_GETARG_DATUM(0))));
+}
 
 /* log_entries(migration id): not drained yet, up to 100,000 */
 Datum

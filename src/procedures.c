@@ -7,8 +7,9 @@
  * and holding no snapshot in between, whether the request has been fulfilled
  * or refused, and tells the events that happen as NOTICEs.  Who does the work:
  * the leader, if there is one; else the session itself takes the leader's lock
- * and makes the steps.  A request holds only as long as its session does: it
- * carries the session's lease, which the swap looks at.
+ * and makes the steps.  A request holds only as long as its session does, and
+ * that only as long as its client: it carries the session's lease, which the
+ * swap looks at.
  *
  *-------------------------------------------------------------------------
  */
@@ -18,6 +19,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
+#include "storage/latch.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -42,6 +44,9 @@ PG_FUNCTION_INFO_V1(migrate_ext_finalize);
 PG_FUNCTION_INFO_V1(migrate_ext_undo);
 PG_FUNCTION_INFO_V1(migrate_ext_complete);
 PG_FUNCTION_INFO_V1(migrate_ext_cancel);
+
+/* As libpq/libpq.h has it, which wants the headers of Kerberos and OpenSSL, too. */
+extern bool pq_check_connection(void);
 
 /* Between two looks at the migration's row. */
 #define POLL_MS 100
@@ -205,6 +210,22 @@ call_step_or_sleep(Call *call)
 	CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * A caller who is gone waits for nothing: his request must neither be carried
+ * out after he was given up, nor stand in the way of the one who asks again in
+ * his place.  The server itself looks only while client_connection_check_interval
+ * is set.  (No client: a background worker's session.)
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
 /* What a look at the row tells a waiting call. */
 typedef enum Verdict
 {
@@ -240,6 +261,7 @@ wait_until(Call *call, Judge judge, void *arg, bool with_work)
 		MemoryContextReset(run->scratch);
 		if (verdict == REACHED)
 			return;
+		check_client();
 		if (with_work)
 			call_step_or_sleep(call);
 		else

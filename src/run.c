@@ -22,6 +22,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "utils/guc.h"
@@ -34,6 +35,7 @@
 #include "lock_queue.h"
 #include "run.h"
 #include "settings.h"
+#include "version.h"
 
 typedef struct PinnedSetting
 {
@@ -180,19 +182,32 @@ run_create(int64 migration_id, bool in_session)
 }
 
 /*
- * Keep the extension from being dropped until the transaction ends; false if it
- * is gone.  DROP EXTENSION locks it before all that belongs to it, so it waits
- * here, and not in the middle of a deadlock with us.
+ * Keep the extension from being dropped or updated until the transaction ends;
+ * false if it is gone.  DROP EXTENSION locks it before all that belongs to it, so
+ * it waits here, and not in the middle of a deadlock with us.  An update may just
+ * have been (version.h): then a session can't go on, and a worker is started anew.
  */
 static bool
-lock_extension(void)
+lock_extension(const Run *run)
 {
 	Oid extension = get_extension_oid("migrate_ext", true);
+	char *objects;
 
 	if (!OidIsValid(extension))
 		return false;
 	LockDatabaseObject(ExtensionRelationId, extension, 0, AccessShareLock);
-	return get_extension_oid("migrate_ext", true) == extension;
+	if (version_extension(&objects) != extension)
+		return false;
+	if (version_of_library_against(objects) != 0)
+	{
+		if (run->in_session)
+			version_raise(ERROR, objects);
+		ereport(LOG, (errmsg("a process of migrate_ext ends, to be started with the library of "
+							 "version %s",
+							 objects)));
+		proc_exit(1);
+	}
+	return true;
 }
 
 /*
@@ -230,7 +245,7 @@ run_begin(Run *run)
 	pin_settings();
 	pin_timeouts();
 	MemoryContextSwitchTo(run->scratch);
-	run->m = lock_extension() ? catalog_load(run->migration_id, false) : NULL;
+	run->m = lock_extension(run) ? catalog_load(run->migration_id, false) : NULL;
 }
 
 /*

@@ -19,6 +19,7 @@
 
 char *setting_databases;
 int setting_workers;
+static int setting_worker_nice;
 int setting_batch_target_ms;
 int setting_lock_timeout_ms;
 int setting_deadlock_timeout_ms;
@@ -44,6 +45,8 @@ typedef struct IntSetting
 static const IntSetting int_settings[] = {
 	{"workers", &setting_workers, 2, 0, 64, 0,
 	 "Helper processes a migration may use for copying and indexing."},
+	{"worker_nice", &setting_worker_nice, 10, 0, 19, 0,
+	 "How far helpers let other processes go first where the processors are busy, as in nice(1)."},
 	{"batch_target_ms", &setting_batch_target_ms, 500, 10, 60000, GUC_UNIT_MS,
 	 "Duration that the size of a copy batch is fitted to."},
 	{"lock_timeout_ms", &setting_lock_timeout_ms, 200, 1, 60000, GUC_UNIT_MS,

@@ -633,7 +633,10 @@ create(Request *request)
 		partitions = make_target(request, m);
 	target_check_carried(request->rel, m->target, columns_build(m, DIRECTION_FORWARD));
 	if (adopted)
+	{
 		(void) compare_sides(m, true); /* can it be compared? */
+		target_check_part_keys(m);
+	}
 
 	/* what the columns are from now on, see guard_check_source(): in pinned settings */
 	m->source_shape = relinfo_shape(m->source);

@@ -56,4 +56,7 @@ extern List *target_key_names(Oid target);
 /* Errors (42703) if a column of the source has no place in the target. */
 extern void target_check_carried(Relation source, Oid target, const ColumnMap *map);
 
+/* Errors (42P16) if a partition of a given target has a primary key, and the target is to get another one. */
+extern void target_check_part_keys(Migration *m);
+
 #endif

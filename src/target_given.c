@@ -16,8 +16,11 @@
 #include "access/sysattr.h"
 #include "catalog.h"
 #include "catalog/catalog.h"
+#include "catalog/dependency.h"
 #include "catalog/pg_class.h"
+#include "catalog/pg_constraint.h"
 #include "catalog/pg_inherits.h"
+#include "index_def.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
 #include "relinfo.h"
@@ -97,6 +100,51 @@ target_check_given(Oid source, Oid target)
 	relation_close(rel, NoLock);
 	return adopted ||
 		   sql_int64("SELECT EXISTS (SELECT FROM %s)::pg_catalog.int4", sql_relation(target)) != 0;
+}
+
+/*
+ * A table has one primary key.  Where a partition's is another one than the target is to get,
+ * that can't be made, which would show after all rows have been compared.
+ */
+static void
+check_part_key(Oid relid, IndexDef *primary)
+{
+	Relation rel = relation_open(relid, AccessShareLock);
+	char *own;
+
+	list_free(RelationGetIndexList(rel));
+	if (OidIsValid(rel->rd_pkindex))
+	{
+		own = sql_text("SELECT pg_catalog.pg_get_constraintdef(%u)",
+					   get_index_constraint(rel->rd_pkindex));
+		/* storage parameters and a tablespace may come behind it */
+		if (strncmp(primary->tail, own, strlen(own)) != 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
+					 errmsg("partition \"%s\" has another primary key than the target is to get",
+							RelationGetRelationName(rel)),
+					 errdetail("It has %s, the target is to get %s.", own, primary->tail),
+					 errhint("Drop constraint \"%s\": the migration makes the other one.",
+							 get_rel_name(rel->rd_pkindex))));
+	}
+	relation_close(rel, NoLock);
+}
+
+void
+target_check_part_keys(Migration *m)
+{
+	ListCell *lc;
+
+	foreach (lc, index_def_wanted(m))
+	{
+		IndexDef *def = index_def(m, lfirst_oid(lc));
+		ListCell *part;
+
+		if (def == NULL || def->contype != CONSTRAINT_PRIMARY)
+			continue;
+		foreach (part, find_all_inheritors(m->target, AccessShareLock, NULL))
+			check_part_key(lfirst_oid(part), def);
+	}
 }
 
 /* The source's columns that some expression of the map reads. */

@@ -31,6 +31,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/fd.h"
 #include "storage/ipc.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "storage/pmsignal.h"
 #include "storage/proc.h"
@@ -45,8 +46,10 @@
 #include "batch.h"
 #include "catalog.h"
 #include "phases.h"
+#include "priority.h"
 #include "run.h"
 #include "settings.h"
+#include "version.h"
 #include "worker.h"
 
 /* An idle leader looks at its migration's row this often, even if not woken. */
@@ -63,6 +66,10 @@
 #define BACKOFF_MAX_MS 60000
 /* postmaster restarts a leader that died */
 #define LEADER_RESTART_S 1
+
+/* While the extension's objects are of another version than the library, which is told every ten minutes. */
+#define UPDATE_POLL_MS 500
+#define UPDATE_POLLS 1200
 
 #define MAX_HELPERS 64
 
@@ -181,6 +188,47 @@ extension_exists(void)
 	exists = OidIsValid(get_extension_oid("migrate_ext", true));
 	CommitTransactionCommand();
 	return exists;
+}
+
+/* Nothing can be done while its objects are of another version; if there are none, nothing need be. */
+static bool
+version_fits(bool tell)
+{
+	char *objects;
+	bool fits;
+
+	StartTransactionCommand();
+	fits = !OidIsValid(version_extension(&objects)) || version_of_library_against(objects) == 0;
+	if (!fits && tell)
+		version_raise(LOG, objects);
+	CommitTransactionCommand();
+	return fits;
+}
+
+/*
+ * A package has come and ALTER EXTENSION UPDATE has not, or a preloaded library is
+ * older.  The leader's lock keeps others from starting one more.  After a while it
+ * ends, for the postmaster to start it anew: what it has loaded may be what is wrong.
+ */
+static void
+wait_for_update(const WorkerArgs *args)
+{
+	if (version_fits(false))
+		return;
+	if (args->leader && !leader_lock(args->migration_id))
+		proc_exit(0);
+	for (int polls = 0; !version_fits(polls == 0); polls++)
+	{
+		pgstat_report_activity(STATE_RUNNING, "waiting for ALTER EXTENSION migrate_ext UPDATE");
+		if (polls >= UPDATE_POLLS)
+			proc_exit(1);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, UPDATE_POLL_MS,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (args->leader)
+		leader_unlock(args->migration_id);
 }
 
 static void
@@ -362,11 +410,16 @@ leader_loop(Run *run)
 
 /* ---- helper ---- */
 
-/* Is there still a leader, and work in this state?  Sets run->seen_state. */
+/*
+ * Is there still a leader, and work in this state, for a process like this one?
+ * One that can't come back to a higher priority makes room for another.  Sets
+ * run->seen_state.
+ */
 static bool
 helper_wanted(Run *run)
 {
 	bool wanted = false;
+	int nice = 0;
 
 	run_begin(run);
 	if (run->m)
@@ -374,9 +427,10 @@ helper_wanted(Run *run)
 		phase_saw(run, run->m);
 		wanted = !run->m->paused && run->m->goal != STATE_CANCELLED && phase_has_work(run) &&
 				 leader_pid(run->m->id) != 0;
+		nice = settings_get_int(run->m, "worker_nice");
 	}
 	run_commit(run);
-	return wanted;
+	return wanted && priority_give_way(nice);
 }
 
 static void
@@ -490,6 +544,7 @@ migrate_ext_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(args.database, InvalidOid, 0);
 	run_settle_worker();
 	wait_for_caller(args.wait_for);
+	wait_for_update(&args);
 	do
 	{
 		if (!extension_exists())

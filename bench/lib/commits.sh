@@ -242,9 +242,13 @@ record_ours() {
 	record "$1" seconds "$seconds"
 }
 
+is_analyzed() {
+	[ -n "$(between live analyzed)" ]
+}
+
 # record_after NAME: what comes when it is live: statistics, a first verification
 record_after() {
-	until [ -n "$(between live analyzed)" ]; do sleep 0.1; done
+	wait_until 600 'the statistics' is_analyzed
 	record "$1" analyze "$(between live analyzed)"
 	record "$1" verify "$(awk "BEGIN { print $(timed_ms "CALL migrate_ext.verify('bench');") / 1000 }")"
 }

@@ -1,5 +1,6 @@
 -- What people look at.  Each row is seen by members of the migration's owner
--- and of pg_monitor; nobody but the extension's functions sees the tables.
+-- and of pg_monitor, and all of a view by whom it is granted to by name; nobody
+-- but the extension's functions sees the tables.
 
 CREATE FUNCTION migrate_ext.log_entries(migration_id bigint) RETURNS bigint
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_log_entries';
@@ -17,17 +18,21 @@ CREATE FUNCTION migrate_ext.workers(migration_id bigint) RETURNS integer
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_workers';
 COMMENT ON FUNCTION migrate_ext.workers(bigint) IS 'internal: how many processes are at work on a migration';
 
+CREATE FUNCTION migrate_ext.is_granted(view_name text) RETURNS boolean
+    LANGUAGE C STABLE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_is_granted';
+COMMENT ON FUNCTION migrate_ext.is_granted(text) IS 'internal: whether SELECT on that view is granted to the reader, or a role of his, by name, not to PUBLIC as a whole';
+
 -- Where the original was dropped, the target tells who the owner is, or, of kind key, the record.
-CREATE VIEW migrate_ext.visible_migration WITH (security_barrier) AS
+CREATE VIEW migrate_ext.any_migration WITH (security_barrier) AS
 SELECT m.*, COALESCE(s.relowner, t.relowner, k.owner) AS owner,
-       s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists
+       s.oid IS NOT NULL AS source_exists, t.oid IS NOT NULL AS target_exists,
+       pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
+       OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER') AS visible
 FROM migrate_ext.migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN pg_catalog.pg_class t ON t.oid = m.target
-CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k
-WHERE pg_catalog.pg_has_role('pg_monitor'::pg_catalog.name, 'MEMBER')
-   OR pg_catalog.pg_has_role(COALESCE(s.relowner, t.relowner, k.owner), 'MEMBER');
-COMMENT ON VIEW migrate_ext.visible_migration IS 'internal: the migrations that the reader may see';
+CROSS JOIN LATERAL (SELECT CASE WHEN m.kind = 'key' THEN (m.options->>'owner')::pg_catalog.oid END AS owner) k;
+COMMENT ON VIEW migrate_ext.any_migration IS 'internal: all migrations, and whether the reader may see them without a grant';
 
 CREATE VIEW migrate_ext.migrations WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -46,7 +51,8 @@ SELECT m.name AS migration,
        m.live_at,
        m.swapped_at,
        m.completed_at
-FROM migrate_ext.visible_migration m;
+FROM migrate_ext.any_migration m
+WHERE m.visible OR (SELECT migrate_ext.is_granted('migrations'));
 
 -- Shares of the whole that the states have are those of a table with a few
 -- indexes; within copying and indexing they go by what is done.
@@ -81,6 +87,8 @@ SELECT m.name AS migration,
        w.workers,
        CASE WHEN r.finished THEN NULL
             WHEN r.dropped THEN 'nothing: ' || CASE WHEN m.source_exists THEN 'the target' ELSE 'the source' END || ' has been dropped'
+            WHEN (SELECT migrate_ext.update_due())
+            THEN 'ALTER EXTENSION migrate_ext UPDATE: its library is newer than its objects' || l.warning
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
             WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
@@ -95,6 +103,7 @@ SELECT m.name AS migration,
             THEN m.last_error
        END AS waiting_for,
        CASE WHEN r.finished THEN pg_catalog.format('SELECT migrate_ext.forget(%L)', m.name)
+            WHEN (SELECT migrate_ext.update_due()) THEN 'ALTER EXTENSION migrate_ext UPDATE'
             WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
             WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
                                                        ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)
@@ -111,7 +120,7 @@ SELECT m.name AS migration,
             THEN pg_catalog.make_interval(secs => pg_catalog.ceil(GREATEST(m.end_block - b.blocks_done, 0)
                  * GREATEST(pg_catalog.abs(1 / b.blocks_per_second - 1 / b.blocks_per_second_overall), b.spread / b.blocks_per_second)))
        END AS eta_error
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 LEFT JOIN pg_catalog.pg_class s ON s.oid = m.source
 LEFT JOIN migrate_ext.throttle t ON t.migration = m.id
 CROSS JOIN LATERAL (
@@ -183,7 +192,8 @@ CROSS JOIN LATERAL (
     SELECT l.leader, migrate_ext.workers(m.id) AS workers,
            CASE WHEN l.leader IS NOT NULL THEN pg_catalog.pg_blocking_pids(l.leader) ELSE '{}' END AS blocked_by
     FROM (SELECT CASE WHEN NOT r.finished THEN migrate_ext.leader(m.id) END AS leader OFFSET 0) l
-) w;
+) w
+WHERE m.visible OR (SELECT migrate_ext.is_granted('progress'));
 
 CREATE VIEW migrate_ext.batches WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -197,8 +207,9 @@ SELECT m.name AS migration,
        b.pid,
        b.started_at,
        b.took_ms
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.batch b ON b.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('batches'))
 ORDER BY b.migration, b.batch;
 
 CREATE VIEW migrate_ext.failed_rows WITH (security_barrier) AS
@@ -208,8 +219,9 @@ SELECT m.name AS migration,
        f.message,
        f.attempts,
        f.failed_at
-FROM migrate_ext.visible_migration m
-JOIN migrate_ext.failed_row f ON f.migration = m.id;
+FROM migrate_ext.any_migration m
+JOIN migrate_ext.failed_row f ON f.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('failed_rows'));
 
 CREATE VIEW migrate_ext.verifications WITH (security_barrier) AS
 SELECT m.name AS migration,
@@ -222,8 +234,9 @@ SELECT m.name AS migration,
        v.skipped,
        v.failed,
        v.stale_key
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.verification v ON v.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('verifications'))
 ORDER BY v.id;
 
 CREATE VIEW migrate_ext.verified_ranges WITH (security_barrier) AS
@@ -240,8 +253,9 @@ SELECT m.name AS migration,
        r.skipped,
        r.stale_key,
        r.took_ms
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.verified_range r ON r.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('verified_ranges'))
 ORDER BY r.migration, r.range;
 
 CREATE VIEW migrate_ext.swaps WITH (security_barrier) AS
@@ -252,8 +266,9 @@ SELECT m.name AS migration,
        s.wait_ms,
        s.hold_ms,
        s.blockers
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.swap_log s ON s.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('swaps'))
 ORDER BY s.id;
 
 CREATE VIEW migrate_ext.events WITH (security_barrier) AS
@@ -262,8 +277,9 @@ SELECT m.name AS migration,
        e.kind,
        e.message,
        e.detail
-FROM migrate_ext.visible_migration m
+FROM migrate_ext.any_migration m
 JOIN migrate_ext.event e ON e.migration = m.id
+WHERE m.visible OR (SELECT migrate_ext.is_granted('events'))
 ORDER BY e.id;
 
 GRANT USAGE ON SCHEMA migrate_ext TO PUBLIC;

@@ -160,9 +160,10 @@ AS $$
         LEFT JOIN pg_catalog.pg_attribute b ON b.attrelid = back AND b.attname = f.attname AND NOT b.attisdropped
         LEFT JOIN pg_catalog.pg_type t ON t.oid = b.atttypid
     )
-    SELECT 'is not valid, and a partitioned table can not have such a foreign key',
+    -- one that is not enforced (18) is told of by itself, and isn't to be validated
+    SELECT 'is not valid, and only valid foreign keys are carried over',
            pg_catalog.format('ALTER TABLE %s VALIDATE CONSTRAINT %I, or drop it', front::pg_catalog.regclass, k.conname)
-    FROM k WHERE NOT k.convalidated AND k.back_kind = 'p'
+    FROM k WHERE NOT k.convalidated AND k.back_kind = 'p' AND pg_catalog.to_jsonb(k)->>'conenforced' IS DISTINCT FROM 'false'
     UNION ALL
     SELECT CASE WHEN col.attnum IS NULL THEN pg_catalog.format('has column %I, which %s lacks', col.attname, back::pg_catalog.regclass)
                 WHEN col.computed THEN pg_catalog.format('has column %I, whose value in the target options.columns computes', col.attname)

@@ -26,7 +26,7 @@ COMMENT ON FUNCTION migrate_ext.resume(text) IS 'goes on after a pause, or after
 
 CREATE FUNCTION migrate_ext.configure(migration text, setting text, value text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_configure';
-COMMENT ON FUNCTION migrate_ext.configure(text, text, text) IS 'gives one migration a value of its own for workers, batch_target_ms, lock_timeout_ms, deadlock_timeout_ms, lock_queue_ms or what paces it (throttle_*); within a second';
+COMMENT ON FUNCTION migrate_ext.configure(text, text, text) IS 'gives one migration a value of its own for workers, worker_nice, batch_target_ms, lock_timeout_ms, deadlock_timeout_ms, lock_queue_ms or what paces it (throttle_*); within a second';
 
 CREATE FUNCTION migrate_ext.swap(migration text) RETURNS void
     LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_swap';

@@ -208,6 +208,8 @@ sub make_roles
 		CREATE ROLE app_writer LOGIN;
 		CREATE ROLE stranger LOGIN;
 		CREATE ROLE watcher LOGIN IN ROLE pg_monitor;
+		CREATE ROLE look_group NOLOGIN;
+		CREATE ROLE looker LOGIN IN ROLE look_group;
 		CREATE SCHEMA app;
 		GRANT USAGE, CREATE ON SCHEMA app TO app_group, app_owner;
 		GRANT USAGE ON SCHEMA app TO PUBLIC;
@@ -639,7 +641,7 @@ sub all_calls_listed
 {
 	my @listed = map { /migrate_ext\.(\w+)\(/ } every_call('x'), every_request('x');
 	my %seen = map { $_ => 1 } @listed, qw(sync_log sync_write_through sync_reverse sync_truncate sync_reverse_truncate
-	  fill_key derive_key log_entries default_rows leader workers catalog_difference);
+	  fill_key derive_key log_entries default_rows leader workers is_granted update_due catalog_difference);
 	my @missing = grep { !$seen{$_} } split /\n/, sql(<<~'SQL');
 		SELECT DISTINCT proname FROM pg_proc
 		WHERE pronamespace = 'migrate_ext'::regnamespace AND has_function_privilege('stranger', oid, 'EXECUTE')
@@ -658,10 +660,11 @@ sub strangers
 
 	grants_ok();
 	all_calls_listed();
-	for my $role ('stranger', 'watcher', 'app_outsider')
+	sql('GRANT SELECT ON migrate_ext.migrations, migrate_ext.progress TO look_group');
+	for my $role ('stranger', 'looker', 'watcher', 'app_outsider')
 	{
-		# who sees a migration in the views may have its page
-		my @calls = grep { $role eq 'stranger' || !/report/ } every_call('own'), every_request('app.own');
+		# who sees all of a migration may have its page
+		my @calls = grep { $role =~ /^(stranger|looker)$/ || !/report/ } every_call('own'), every_request('app.own');
 		refused($role, "$_;", qr/42501/, "$role can't: $_") for @calls;
 	}
 	refused('stranger', 'SELECT * FROM migrate_ext.migration;', qr/42501/, "nobody reads the tables");
@@ -678,6 +681,15 @@ sub strangers
 	my $functions = "SELECT concat(migrate_ext.log_entries($id), migrate_ext.default_rows($id), migrate_ext.leader($id), migrate_ext.workers($id))";
 	is(sql_as('stranger', $functions), '', 'nor do the functions behind the views tell a stranger anything');
 	like(sql_as('watcher', $functions), qr/^\d+$/, 'a watcher they do');
+
+	# who is granted a view by name sees all of that one, and nothing more of the others than anybody else
+	is(join(' | ', map { sql_as('looker', "$seen$_ WHERE migration IN ('own', 'logged')") } qw(migrations progress events)),
+		'logged own | logged own | ', 'looker sees: what was granted to a role of his');
+	is(sql_as('looker', "SELECT log_entries, default_rows, workers > 0, next_step FROM migrate_ext.progress WHERE migration = 'own'"),
+		sql("SELECT log_entries, default_rows, workers > 0, next_step FROM migrate_ext.progress WHERE migration = 'own'"),
+		'and all columns of it');
+	sql('REVOKE SELECT ON migrate_ext.migrations, migrate_ext.progress FROM look_group');
+	is(sql_as('looker', "${seen}migrations"), '', 'and nothing once it is revoked');
 
 	strangers_triggers($_) for 'own', 'logged';
 	writers();
@@ -731,12 +743,25 @@ sub writers
 	return;
 }
 
+# The roles that docs/roles.md tells to make do what it says.
+sub documented_roles
+{
+	my $blocks = join '', slurp_file("$FindBin::RealBin/../../docs/roles.md") =~ /^```sql\n(.*?)^```$/msg;
+	sql('CREATE DATABASE documented');
+	is( sql($blocks, 'documented'),
+		"visits\n\nvisits|swapped|100.0|CALL migrate_ext.complete('visits') or CALL migrate_ext.undo('visits')\nvisits|finalize",
+		'roles as docs/roles.md makes them: one runs a migration, one looks on');
+	sql('DROP DATABASE documented WITH (FORCE)');
+	return;
+}
+
 make_roles();
 owners_migrations();
 make_attack();
 attacks_on_workers();
 attacks_on_writers();
 strangers();
+documented_roles();
 
 $node->stop;
 done_testing;

@@ -9,7 +9,7 @@ use MigrateTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time);
+use Time::HiRes qw(time usleep);
 
 # A pause may take so long to be obeyed, on a machine that has other things to do as well.
 my $PAUSE_S = 1.5;
@@ -143,6 +143,67 @@ sub names_and_sharing
 	sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type LIKE 'migrate_ext%'");
 	ok(poll_query($node, workers_of('shared', 'leader'), '1'), 'an idle leader comes back');
 	sql("CALL migrate_ext.cancel('$_')") for qw(shared hunted);
+	no_workers_ok('no work, no workers');
+	return;
+}
+
+# Nice values of the migration's processes of this type as the system has them: "own group's"; no group's where it has none.
+sub nice_of
+{
+	my ($migration, $type) = @_;
+	my %nice;
+	for my $pid (split /\n/, sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'migrate_ext $migration' AND backend_type = 'migrate_ext $type'"))
+	{
+		my $stat = slurp("/proc/$pid/stat") // next;
+		my $own = (split ' ', $stat =~ s/.*\) //r)[16];
+		my ($group) = (slurp("/proc/$pid/autogroup") // '') =~ /nice (-?\d+)/;
+		$nice{ join ' ', $own, $group // $own } = 1;
+	}
+	return join ', ', sort keys %nice;
+}
+
+sub slurp
+{
+	my ($path) = @_;
+	open my $in, '<', $path or return;
+	local $/;
+	return scalar <$in>;
+}
+
+# Waits until they are such.
+sub nice_ok
+{
+	my ($migration, $type, $wanted, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $seen = '';
+	for (1 .. 600)
+	{
+		$seen = nice_of($migration, $type);
+		last if $seen eq $wanted;
+		usleep(100_000);
+	}
+	return is($seen, $wanted, $name);
+}
+
+# Where processors are busy helpers let others go first; the leader, whom writers wait for, does not.
+sub priority
+{
+	my $own = getpriority(0, $node->{_pid});
+	my ($ten, $nineteen) = map { $own + $_ > 19 ? 19 : $own + $_ } 10, 19;
+	pace(1);
+	make_slow_migration('polite', 8000);
+	sql("SELECT migrate_ext.start('polite')");
+	nice_ok('polite', 'helper', "$ten $ten", 'helpers give way');
+	nice_ok('polite', 'leader', "$own $own", 'the leader does not');
+	sql("SELECT migrate_ext.configure('polite', 'worker_nice', '19')");
+	nice_ok('polite', 'helper', "$nineteen $nineteen", 'more so while they run');
+	sql("SELECT migrate_ext.configure('polite', 'worker_nice', '0')");
+	nice_ok('polite', 'helper', "$own $own", 'and not at all: others take their place');
+	is(migration_state($node, 'polite'), 'copying', 'all that while copying');
+	pace(0);
+	live_and_equal_ok('polite', 'polite_parts');
+	is(sql("SELECT sum(rows) FROM migrate_ext.batches WHERE migration = 'polite' AND first_block IS NOT NULL"), '8000', 'each row was copied once');
+	sql("CALL migrate_ext.cancel('polite')");
 	no_workers_ok('no work, no workers');
 	return;
 }
@@ -358,6 +419,7 @@ sub main_node
 		END $$;
 		SQL
 	names_and_sharing();
+	priority();
 	pause_and_cancel();
 	callers_transactions();
 	dropped_tables();

@@ -16,7 +16,7 @@ use Test::More;
 use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
-  $node new_node restart_node make_standby
+  $node new_node restart_node make_standby private_installation
   sql errors try_as sql_as refused pgoptions begin_call end_call
   start_pgbench stop_pgbench pgbench_result pgbench_ok still_running
   poll_query migration_state wait_state wait_live terminate_workers
@@ -38,11 +38,12 @@ my @loads;
 # ---------------------------------------------------------------------------------------------
 # Servers
 
-# new_node(name, preload => 0, conf => ''): a running server, with the extension in database postgres
+# new_node(name, preload => 0, conf => '', install_path => the tests' own): a running server, with the extension in
+# database postgres
 sub new_node
 {
 	my ($name, %opt) = @_;
-	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $node = PostgreSQL::Test::Cluster->new($name, install_path => $opt{install_path});
 	$node->init(extra => [ '--no-locale', '--encoding=UTF8' ]);
 	$node->append_conf('postgresql.conf', slurp_file("$TEST_DIR/postgresql.conf"));
 	$node->append_conf('postgresql.conf', slurp_file("$TEST_DIR/postgresql_preload.conf"))
@@ -51,6 +52,21 @@ sub new_node
 	$node->start;
 	$node->safe_psql('postgres', 'CREATE EXTENSION migrate_ext');
 	return $node;
+}
+
+# private_installation(folder): a copy of PostgreSQL's installation in that folder, to install something else into.
+# PostgreSQL's programs look for their other files relative to where they stand. Returns its install_path.
+sub private_installation
+{
+	my ($folder) = @_;
+	chomp(my $bindir = qx(pg_config --bindir));
+	my ($root, $path) = $bindir =~ m{^(.*)(/lib/postgresql/\d+)/bin$} or die "an installation of another kind: $bindir\n";
+	for my $part (qw(lib share include))
+	{
+		mkdir "$folder/$part";
+		system_or_bail('cp', '-a', "$root/$part/postgresql", "$folder/$part/");
+	}
+	return "$folder$path";
 }
 
 # mode: fast, or immediate (which is a crash)

@@ -1,4 +1,4 @@
--- For tests; a release build has no debug points and says so.
+-- For tests: a release has none of this.
 
 CREATE FUNCTION migrate_ext.debug_hold(name text) RETURNS void
     LANGUAGE C STRICT VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'migrate_ext_debug_hold';
