@@ -239,6 +239,8 @@ static void
 check_rights(const Handover *h)
 {
 	char *owner = GetUserNameFromId(h->owner, false);
+	UserSwitch user;
+	bool registered;
 
 	if (sql_int64("SELECT (pg_catalog.has_schema_privilege(%u, %s, 'USAGE')"
 				  " AND pg_catalog.has_table_privilege(%u, %s, 'SELECT')"
@@ -251,8 +253,12 @@ check_rights(const Handover *h)
 						errhint("GRANT USAGE ON SCHEMA %s TO %s; GRANT SELECT, INSERT ON %s TO %s;",
 								quote_identifier(h->schema), quote_identifier(owner), h->config,
 								quote_identifier(owner))));
-	if (sql_int64("SELECT pg_catalog.count(*) FROM %s WHERE parent_table = %s", h->config,
-				  quote_literal_cstr(h->parent)) > 0)
+	/* whatever hangs on that table, it isn't a superuser who reads it */
+	user_switch_owner(&user, h->owner);
+	registered = sql_int64("SELECT pg_catalog.count(*) FROM %s WHERE parent_table = %s", h->config,
+						   quote_literal_cstr(h->parent)) > 0;
+	user_switch_back(&user);
+	if (registered)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("\"%s\" is registered with pg_partman already", h->parent),

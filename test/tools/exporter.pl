@@ -132,7 +132,7 @@ sql(<<~"SQL");
 	INSERT INTO t VALUES (20001, 1, 'none');
 	SELECT migrate_ext.partition_by_range('t', 'k', 25, start => 0, stop => 50, headroom => 0, migration => $M,
 		options => '{"columns": {"pad": "s.pad || CASE s.pad WHEN ''none'' THEN 1 / (s.id - s.id) END"}, "reverse_columns": {"pad": "s.pad"}}');
-	SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '1500'), migrate_ext.configure($M, 'batch_target_ms', '50');
+	SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '600'), migrate_ext.configure($M, 'batch_target_ms', '50');
 	SQL
 
 {

@@ -53,7 +53,7 @@ $cron->safe_psql('postgres', <<~'SQL');
 # A shell
 
 $node = new_node('shell', conf => "max_worker_processes = 0\n");
-make_table($node, 4000);
+make_table($node, 1000);
 
 my $call = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres -c "CALL migrate_ext.run('t')"}, $node->host, $node->port;
 my ($said, $second) = ('', '');
