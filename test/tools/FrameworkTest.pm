@@ -48,6 +48,8 @@ sub start_program
 	local $ENV{PGPORT} = $node->port;
 	local $ENV{PGDATABASE} = $framework->{name};
 	local $ENV{PGUSER} = $framework->{role};
+	# as Rails does; a session that sends NOTICEs would notice by them that its client is gone
+	local $ENV{PGOPTIONS} = '-c client_min_messages=warning';
 	local $ENV{PYTHONDONTWRITEBYTECODE} = 1;
 	$program->{run} = IPC::Run::start(
 		\@command, '<', \$program->{in}, '>', \$program->{out}, '2>', \$program->{err},
