@@ -102,7 +102,7 @@ sub messages
 		while ($text =~ /\bereport\(\s*/g)
 		{
 			my ($level, @rest) = arguments($text, pos $text);
-			next unless $level =~ /^(?:ERROR|WARNING|LOG)$/;
+			next if $level =~ /^(?:NOTICE|INFO|DEBUG\d)$/;
 			my $report = join ',', @rest;
 			my ($code) = $report =~ /errcode\((.*)/s;
 			next unless $report =~ /\berrmsg\(\s*/g;
