@@ -111,6 +111,19 @@ SELECT migration, complete, checked_rows, missing, extra, different, skipped, fa
 SELECT migration, direction, attempts, wait_ms >= 0 AS waited, hold_ms > 0 AS held, blockers FROM migrate_ext.swaps WHERE migration = 'seen' ORDER BY at;
 \x off
 SELECT kind, message, CASE WHEN kind NOT IN ('indexes', 'renamed') THEN detail END AS detail FROM migrate_ext.events WHERE migration = 'seen' ORDER BY at;
+-- of paces, with batches as they might be: four of 100 blocks, within ten seconds, of 600 blocks more; and the same, 20 seconds ago
+BEGIN;
+UPDATE migrate_ext.migration SET state = 'copying', goal = 'live', paused = false, end_block = 1000 WHERE name = 'seen';
+DELETE FROM migrate_ext.batch WHERE migration = (SELECT id FROM migrate_ext.migration WHERE name = 'seen');
+INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block, last_block, rows, state, started_at, took_ms)
+SELECT m.id, n, 'copy', m.epoch, m.source, n * 100, n * 100 + 99, 1000, 'done', clock_timestamp() - b.began * interval '1 s', b.took_ms
+FROM migrate_ext.migration m, (VALUES (0, 10, 1000), (1, 9, 1000), (2, 8, 1000), (3, 3, 3000)) b (n, began, took_ms) WHERE m.name = 'seen';
+SELECT rows_done, rows_per_second BETWEEN 350 AND 400 AS pace, rows_per_second_overall BETWEEN 399 AND 401 AS overall,
+       eta BETWEEN '15 s' AND '17 s' AS eta, eta_error BETWEEN '5 s' AND '6 s' AS spread FROM migrate_ext.progress WHERE migration = 'seen';
+UPDATE migrate_ext.batch b SET started_at = started_at - interval '20 s' FROM migrate_ext.migration m WHERE m.id = b.migration AND m.name = 'seen';
+SELECT rows_per_second BETWEEN 120 AND 134 AS pace, rows_per_second_overall BETWEEN 399 AND 401 AS overall,
+       eta BETWEEN '45 s' AND '48 s' AS eta, eta_error BETWEEN '30 s' AND '33 s' AS difference FROM migrate_ext.progress WHERE migration = 'seen';
+ROLLBACK;
 CALL migrate_ext.cancel('seen');
 SELECT state, bar, percent, eta, log_entries, default_rows, workers, waiting_for, next_step FROM migrate_ext.progress WHERE migration = 'seen';
 SELECT migrate_ext.forget('seen');
