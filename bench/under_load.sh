@@ -3,7 +3,7 @@
 #
 # Sourced by script/bench. pgbench's clients update rows of the table, anywhere in it, by its key: first as
 # fast as they can, then at half of that rate, with and without a migration by two workers, and the
-# migration also of an idle table, and with helpers that don't give way. What clients see counts from when their turn was due; pgbench itself
+# migration also of an idle table, with helpers that don't give way, and with one worker. What clients see counts from when their turn was due; pgbench itself
 # needs its share of the machine to begin in time, so the wait to begin is told apart.
 # BENCH_ROWS, BENCH_ROUNDS change the size, BENCH_NICE how far helpers give way (worker_nice).
 
@@ -78,12 +78,12 @@ run_alone() {
 	clients_saw alone "$from" "$upto"
 }
 
-# run_both NAME
+# run_both NAME WORKERS
 run_both() {
 	make_target bare
 	prepare
 	load_begin "$rate"
-	measured ours 2
+	measured ours "$2"
 	load_end
 	record_ours "$1"
 	clients_saw "$1" "$(epoch created)" "$(epoch live)"
@@ -114,9 +114,10 @@ bench() {
 		headline "Round $round, $rate updates a second"
 		run_idle
 		run_alone
-		run_both both
+		run_both both 2
+		run_both gentle 1
 		nice=0
-		run_both rude
+		run_both rude 2
 		nice=${BENCH_NICE:-}
 	done
 	note "$ROWS rows, $(sql "SELECT pg_size_pretty(pg_relation_size('commits'))"); $CLIENTS clients, $capacity updates a second at most, $rate wanted; medians of $ROUNDS." "" \
@@ -124,13 +125,16 @@ bench() {
 		"| migration alone | $(phases_of idle) | | | | |" \
 		"| clients alone | | | | | $(clients_of alone) |" \
 		"| both | $(phases_of both) | $(clients_of both) |" \
-		"| both, worker_nice = 0 | $(phases_of rude) | $(clients_of rude) |"
+		"| both, worker_nice = 0 | $(phases_of rude) | $(clients_of rude) |" \
+		"| both, one worker | $(phases_of gentle) | $(clients_of gentle) |"
 	note "" "Of $(nproc) processors the clients alone, with pgbench itself, keep $(printf '%.2f' "$(of alone processors)") busy. The migration alone takes $(printf '%.1f' "$(of idle processor_time)") seconds of a processor: \
 in what the clients leave, $(awk "BEGIN { printf \"%.1f\", $(of idle processor_time) / ($(nproc) - $(of alone processors)) }") s is the least it can take."
 	result 'time, with the clients, idle' "$(number "$(of both seconds)") s" "$(number "$(of idle seconds)") s" "$(ratio "$(of both seconds)" "$(of idle seconds)")" 'at most 1.6'
 	result 'updates a second, with, without' "$(number "$(of both tps)")" "$(number "$(of alone tps)")" "$(ratio "$(of both tps)" "$(of alone tps)")" 'at least 0.85'
 	result '99 % of latency, with, without' "$(number "$(of both p99)") ms" "$(number "$(of alone p99)") ms" "$(ratio "$(of both p99)" "$(of alone p99)")" 'at most 2'
 	result 'the same without the wait to begin' "$(number "$(of both server_p99)") ms" "$(number "$(of alone server_p99)") ms" "$(ratio "$(of both server_p99)" "$(of alone server_p99)")" ''
+	result 'one worker: time, with the clients, two idle' "$(number "$(of gentle seconds)") s" "$(number "$(of idle seconds)") s" "$(ratio "$(of gentle seconds)" "$(of idle seconds)")" ''
+	result 'one worker: updates a second, with, without' "$(number "$(of gentle tps)")" "$(number "$(of alone tps)")" "$(ratio "$(of gentle tps)" "$(of alone tps)")" ''
 	table with without
 }
 
