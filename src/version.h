@@ -31,7 +31,7 @@ extern Oid version_extension(char **objects);
 extern int version_of_library_against(const char *version);
 
 /* The error that it isn't, and what to do. */
-extern void version_refuse(const char *objects) pg_attribute_noreturn();
+extern void version_refuse(const char *objects);
 
 /* For a call: an error if library and objects are of two versions. */
 extern void version_require(void);

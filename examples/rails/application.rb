@@ -137,8 +137,9 @@ class Writer
 
   def roll_back
     Visit.transaction do
-      any.update!(path: "/never")
-      any.destroy!
+      visit = any
+      visit.update!(path: "/never")
+      visit.destroy!
       Visit.create!(new_attributes)
       raise ActiveRecord::Rollback
     end
