@@ -262,7 +262,7 @@ SELECT name, states, harm, mend FROM (VALUES
     ('row put in that is to be copied', '{logging,copying}'::text[], 'INSERT INTO {back} (id, k, v) VALUES (20, 100, ''mine'')', 'DELETE FROM t_new WHERE v = ''mine'''),
     ('other one truncated', :'copied'::text[] || :'later', 'TRUNCATE {back}', ''),
     ('partition truncated', :'copied'::text[], 'TRUNCATE t_p0', ''),
-    ('change log dropped', :'copied'::text[] || '{live,swapped}', 'ALTER EXTENSION migrate_ext DROP TABLE {log}; DROP TABLE {log} CASCADE', NULL),
+    ('change log dropped', :'copied'::text[] || '{live,swapped}', 'DELETE FROM pg_depend WHERE objid = ''{log}''::regclass AND deptype = ''e''; DROP TABLE {log} CASCADE', NULL),
     ('key dropped', :'unmade'::text[] || :'copied' || '{live,swap}', 'ALTER TABLE {front} DROP CONSTRAINT t_pkey', 'ALTER TABLE {front} ADD PRIMARY KEY (id)'),
     ('key dropped', '{swapped,undo}'::text[], 'ALTER TABLE {front} DROP CONSTRAINT t_pkey', 'ALTER TABLE {front} ADD PRIMARY KEY (id, k)'),
     ('key of the other one dropped', '{catching_up,live,swap}'::text[], 'ALTER TABLE {back} DROP CONSTRAINT t_pkey_new', 'ALTER TABLE {back} ADD CONSTRAINT t_pkey_new PRIMARY KEY (id, k)'),
