@@ -154,12 +154,6 @@ build_on_leaf(IndexDef *def, Oid leaf)
 }
 
 /*
- * The transaction of a batch.  Locks: target ACCESS SHARE, so that the copy
- * can't start over (it empties the target) between the look at the batch and
- * the build's end; the leaf what the statement takes.  Bounded: a target that
- * was given to us may have readers.
- */
-/*
  * A migration has as many processes as it is allowed helpers.  Only where fewer
  * indexes are left than that does a build get those who would else be idle.
  */
@@ -173,6 +167,12 @@ limit_parallel(Run *run, const Batch *batch)
 						 psprintf("%d", Min(max_parallel_maintenance_workers, Max(each - 1, 0))));
 }
 
+/*
+ * The transaction of a batch.  Locks: target ACCESS SHARE, so that the copy
+ * can't start over (it empties the target) between the look at the batch and
+ * the build's end; the leaf what the statement takes.  Bounded: a target that
+ * was given to us may have readers.
+ */
 static void
 index_batch(Run *run, void *arg)
 {
