@@ -547,6 +547,36 @@ axis_bound(const Axis *axis, int64 position)
 	return quote_literal_cstr(axis_show(axis, position));
 }
 
+/* What a partition of times is called after: the coarsest that tells each from the next. */
+typedef enum TimeSuffix
+{
+	SUFFIX_YEAR,
+	SUFFIX_QUARTER,
+	SUFFIX_MONTH,
+	SUFFIX_WEEK,
+	SUFFIX_DAY,
+	SUFFIX_MINUTE,
+	SUFFIX_SECOND
+} TimeSuffix;
+
+static TimeSuffix
+suffix_of_step(const Axis *axis)
+{
+	if (axis->months && axis->step % MONTHS_PER_YEAR == 0)
+		return SUFFIX_YEAR;
+	if (axis->months && axis->step == 3)
+		return SUFFIX_QUARTER;
+	if (axis->months)
+		return SUFFIX_MONTH;
+	if (axis->step == DAYS_PER_WEEK * USECS_PER_DAY)
+		return SUFFIX_WEEK;
+	if (axis->step % USECS_PER_DAY == 0)
+		return SUFFIX_DAY;
+	if (axis->step % USECS_PER_MINUTE == 0)
+		return SUFFIX_MINUTE;
+	return SUFFIX_SECOND;
+}
+
 /*
  * The calendar's unit that the step is made of, as pg_partman writes it, so
  * that names sort by time: 2024, 2024q1, 2024_01, 2024w01, 2024_01_01,
@@ -555,33 +585,39 @@ axis_bound(const Axis *axis, int64 position)
 static char *
 time_suffix(const Axis *axis, int64 position)
 {
+	TimeSuffix kind = suffix_of_step(axis);
 	struct pg_tm tm;
 	int year;
 	const char *era = "";
 
 	split_time(position, &tm);
 	year = tm.tm_year;
-	if (!axis->months && axis->step == DAYS_PER_WEEK * USECS_PER_DAY)
+	if (kind == SUFFIX_WEEK)
 		year = date2isoyear(tm.tm_year, tm.tm_mon, tm.tm_mday);
 	if (year <= 0)
 	{
 		year = 1 - year;
 		era = "bc";
 	}
-	if (axis->months && axis->step % MONTHS_PER_YEAR == 0)
-		return psprintf("_p%04d%s", year, era);
-	if (axis->months && axis->step == 3)
-		return psprintf("_p%04d%sq%d", year, era, (tm.tm_mon - 1) / 3 + 1);
-	if (axis->months)
-		return psprintf("_p%04d%s_%02d", year, era, tm.tm_mon);
-	if (axis->step == DAYS_PER_WEEK * USECS_PER_DAY)
-		return psprintf("_p%04d%sw%02d", year, era,
-						date2isoweek(tm.tm_year, tm.tm_mon, tm.tm_mday));
-	if (axis->step % USECS_PER_DAY == 0)
-		return psprintf("_p%04d%s_%02d_%02d", year, era, tm.tm_mon, tm.tm_mday);
-	if (axis->step % USECS_PER_MINUTE == 0)
-		return psprintf("_p%04d%s_%02d_%02d_%02d%02d", year, era, tm.tm_mon, tm.tm_mday, tm.tm_hour,
-						tm.tm_min);
+	switch (kind)
+	{
+		case SUFFIX_YEAR:
+			return psprintf("_p%04d%s", year, era);
+		case SUFFIX_QUARTER:
+			return psprintf("_p%04d%sq%d", year, era, (tm.tm_mon - 1) / 3 + 1);
+		case SUFFIX_MONTH:
+			return psprintf("_p%04d%s_%02d", year, era, tm.tm_mon);
+		case SUFFIX_WEEK:
+			return psprintf("_p%04d%sw%02d", year, era,
+							date2isoweek(tm.tm_year, tm.tm_mon, tm.tm_mday));
+		case SUFFIX_DAY:
+			return psprintf("_p%04d%s_%02d_%02d", year, era, tm.tm_mon, tm.tm_mday);
+		case SUFFIX_MINUTE:
+			return psprintf("_p%04d%s_%02d_%02d_%02d%02d", year, era, tm.tm_mon, tm.tm_mday,
+							tm.tm_hour, tm.tm_min);
+		case SUFFIX_SECOND:
+			break;
+	}
 	return psprintf("_p%04d%s_%02d_%02d_%02d%02d%02d", year, era, tm.tm_mon, tm.tm_mday, tm.tm_hour,
 					tm.tm_min, tm.tm_sec);
 }
@@ -596,23 +632,19 @@ axis_suffix(const Axis *axis, int64 position)
 	return psprintf("_p" INT64_FORMAT, position);
 }
 
-/* As time_suffix() chooses, for years of our era. */
+/* What time_suffix() makes, for years of our era. */
 char *
 axis_suffix_format(const Axis *axis)
 {
-	if (is_integer(axis->type))
-		return NULL;
-	if (axis->months && axis->step % MONTHS_PER_YEAR == 0)
-		return "YYYY";
-	if (axis->months && axis->step == 3)
-		return "YYYY\"q\"Q";
-	if (axis->months)
-		return "YYYY_MM";
-	if (axis->step == DAYS_PER_WEEK * USECS_PER_DAY)
-		return "IYYY\"w\"IW";
-	if (axis->step % USECS_PER_DAY == 0)
-		return "YYYY_MM_DD";
-	if (axis->step % USECS_PER_MINUTE == 0)
-		return "YYYY_MM_DD_HH24MI";
-	return "YYYY_MM_DD_HH24MISS";
+	static char *const formats[] = {
+		[SUFFIX_YEAR] = "YYYY",
+		[SUFFIX_QUARTER] = "YYYY\"q\"Q",
+		[SUFFIX_MONTH] = "YYYY_MM",
+		[SUFFIX_WEEK] = "IYYY\"w\"IW",
+		[SUFFIX_DAY] = "YYYY_MM_DD",
+		[SUFFIX_MINUTE] = "YYYY_MM_DD_HH24MI",
+		[SUFFIX_SECOND] = "YYYY_MM_DD_HH24MISS",
+	};
+
+	return is_integer(axis->type) ? NULL : formats[suffix_of_step(axis)];
 }
