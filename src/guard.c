@@ -66,6 +66,39 @@ reload_definition(Migration *m)
 	m->target_shape = now->target_shape;
 }
 
+/* What a table is like now, where that isn't what was written down; else NULL. */
+static char *
+source_shape(const Migration *m)
+{
+	char *shape = m->source_shape != NULL ? relinfo_shape(m->source) : NULL;
+
+	return shape != NULL && strcmp(m->source_shape, shape) != 0 ? shape : NULL;
+}
+
+static char *
+target_shape(const Migration *m)
+{
+	char *shape = m->target_shape != NULL ? relinfo_target_shape(m->target) : NULL;
+
+	return shape != NULL && strcmp(m->target_shape, shape) != 0 ? shape : NULL;
+}
+
+typedef char *(*ShapeLook)(const Migration *m);
+
+/*
+ * The migration's row is read before the catalogs, by a mere look without a lock:
+ * enforce_key(), replace_sync() or a leader that adds partitions may have committed
+ * in between.  So what doesn't fit is compared with the row of now.
+ */
+static char *
+changed_shape(Migration *m, ShapeLook look)
+{
+	if (look(m) == NULL)
+		return NULL;
+	reload_definition(m);
+	return look(m);
+}
+
 static int
 hint_changed(Migration *m)
 {
@@ -84,20 +117,9 @@ hint_changed(Migration *m)
 void
 guard_check_source(Migration *m)
 {
-	char *shape;
+	char *shape = changed_shape(m, source_shape);
 
-	if (m->source_shape == NULL)
-		return;
-	shape = relinfo_shape(m->source);
-	if (strcmp(m->source_shape, shape) != 0)
-	{
-		/* enforce_key() writes the new shape down with it; ours may be from before */
-		Migration *now = catalog_load(m->id, false);
-
-		if (now != NULL && now->source_shape != NULL)
-			m->source_shape = now->source_shape;
-	}
-	if (strcmp(m->source_shape, shape) != 0)
+	if (shape != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_MIGRATION_TAMPERED),
 				 errmsg("the columns of table \"%s\" have changed since the migration was made",
@@ -130,10 +152,8 @@ check_shapes(Migration *m)
 
 	reload_definition(m);
 	guard_check_source(m);
-	if (m->target_shape == NULL)
-		return;
-	shape = relinfo_target_shape(m->target);
-	if (strcmp(m->target_shape, shape) != 0)
+	shape = changed_shape(m, target_shape);
+	if (shape != NULL)
 		ereport(
 			ERROR,
 			(errcode(ERRCODE_MIGRATION_TAMPERED),
