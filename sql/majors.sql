@@ -61,6 +61,16 @@ CALL migrate_ext.undo('named');
 TABLE named ORDER BY id;
 CALL migrate_ext.cancel('named');
 DROP TABLE named;
+-- a key that may be NULL, and whose constraint's name is taken
+CREATE TABLE nullable (id integer PRIMARY KEY, k integer, CONSTRAINT nullable_k_not_null CHECK (k > 0));
+SELECT migrate_ext.partition_by_list('nullable', 'k', options => '{"groups": {"all": [1]}}');
+CALL migrate_ext.run('nullable');
+CALL migrate_ext.finalize('nullable');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'nullable'::regclass ORDER BY conname COLLATE "C";
+CALL migrate_ext.undo('nullable');
+SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid = 'nullable'::regclass ORDER BY conname COLLATE "C";
+CALL migrate_ext.cancel('nullable');
+DROP TABLE nullable;
 
 -- what is refused at once
 CREATE TABLE refused (id integer PRIMARY KEY, k integer NOT NULL, double integer GENERATED ALWAYS AS (k * 2) VIRTUAL);

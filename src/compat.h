@@ -127,6 +127,7 @@ table_tuple_update_compat(Relation rel, ItemPointer tid, TupleTableSlot *slot, C
  */
 
 #define PARTITIONS_HAVE_IDENTITY (PG_VERSION_NUM >= 170000)
+#define NOT_NULL_HAS_NAME (PG_VERSION_NUM >= 180000)
 
 /* May column i, from 0, be NULL?  In 18 also one with a NOT NULL constraint that isn't validated. */
 static inline bool

@@ -24,8 +24,10 @@
 
 #include "access/table.h"
 #include "bounds.h"
+#include "catalog/pg_constraint.h"
 #include "commands/defrem.h"
 #include "commands/tablespace.h"
+#include "compat.h"
 #include "miscadmin.h"
 #include "sqlgen.h"
 #include "target_table.h"
@@ -151,6 +153,25 @@ target_name(const char *source, Oid schema)
 	return name;
 }
 
+/*
+ * The partition key's.  Where NOT NULL has a name and LIKE copies none, that is
+ * the one it would get on the source, not one of the target's name.
+ */
+static char *
+not_null_action(Relation source, const char *key)
+{
+	Oid relid = RelationGetRelid(source);
+	const char *column = quote_identifier(key);
+	char *name;
+
+	if (!NOT_NULL_HAS_NAME ||
+		!column_nullable(RelationGetDescr(source), get_attnum(relid, key) - 1))
+		return psprintf("ALTER COLUMN %s SET NOT NULL", column);
+	name = ChooseConstraintName(RelationGetRelationName(source), key, "not_null",
+								RelationGetNamespace(source), NIL);
+	return psprintf("ADD CONSTRAINT %s NOT NULL %s", quote_identifier(name), column);
+}
+
 Oid
 target_table_create(Oid source, const char *strategy, const char *key)
 {
@@ -164,8 +185,8 @@ target_table_create(Oid source, const char *strategy, const char *key)
 			sql_qualified(get_namespace_name(schema), name), sql_relation(source), strategy,
 			quote_identifier(key), tablespace_clause(rel));
 	target = get_relname_relid(name, schema);
-	sql_run("ALTER TABLE %s ALTER COLUMN %s SET NOT NULL, REPLICA IDENTITY FULL",
-			sql_relation(target), quote_identifier(key));
+	sql_run("ALTER TABLE %s %s, REPLICA IDENTITY FULL", sql_relation(target),
+			not_null_action(rel, key));
 	keep_to_owner(sql_relation(target));
 	add_checks(source, target);
 	table_close(rel, NoLock);
