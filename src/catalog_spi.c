@@ -55,14 +55,9 @@ catalog_begin(CatalogCall *call, const char *sql, int nargs, Oid *types, Datum *
 
 	call->outer = CurrentMemoryContext;
 	user_switch_superuser(&call->user);
+	Assert(ActiveSnapshotSet());
 	if (call->plan != NULL)
-	{
 		forbid_compiling();
-		/* a session in CALL has none between its transactions, and SPI wants one around its own */
-		call->pushed = !ActiveSnapshotSet();
-		if (call->pushed)
-			PushActiveSnapshot(GetTransactionSnapshot());
-	}
 	if (SPI_connect() != SPI_OK_CONNECT)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not connect to the server programming interface")));
@@ -78,8 +73,6 @@ void
 catalog_end(CatalogCall *call)
 {
 	SPI_finish();
-	if (call->pushed)
-		PopActiveSnapshot();
 	user_switch_back(&call->user);
 	MemoryContextSwitchTo(call->outer);
 }

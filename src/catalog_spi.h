@@ -23,7 +23,6 @@ typedef struct CatalogCall
 
 	UserSwitch user;
 	MemoryContext outer;
-	bool pushed; /* a snapshot */
 } CatalogCall;
 
 extern uint64 catalog_begin(CatalogCall *call, const char *sql, int nargs, Oid *types,

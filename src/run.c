@@ -233,9 +233,14 @@ run_begin(Run *run)
 		XactIsoLevel = XACT_READ_COMMITTED;
 		XactReadOnly = false;
 		XactDeferrable = false;
-		/* what a portal's snapshot is to a session: SPI wants one to stand on */
-		PushActiveSnapshot(GetTransactionSnapshot());
 	}
+
+	/*
+	 * Neither a worker has one nor a session between its commits.  SPI wants one to
+	 * stand on, and so do values of the catalogs that are stored apart, such as a
+	 * long rule of a view: 18 refuses to read them without.
+	 */
+	PushActiveSnapshot(GetTransactionSnapshot());
 	run->in_transaction = true;
 	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
 	run->guc_nestlevel = NewGUCNestLevel();
@@ -296,6 +301,7 @@ run_commit(Run *run)
 	SetUserIdAndSecContext(run->save_userid, run->save_sec_context);
 	AtEOXact_GUC(true, run->guc_nestlevel);
 	run->m = NULL;
+	PopActiveSnapshot();
 	if (run->in_session)
 	{
 		ReleaseCurrentSubTransaction();
@@ -306,7 +312,6 @@ run_commit(Run *run)
 	else
 	{
 		run->in_transaction = false;
-		PopActiveSnapshot();
 		commit_locally(run);
 		CommitTransactionCommand();
 		pgstat_report_stat(false);

@@ -157,21 +157,18 @@ name_free(const char *base, const char *suffix, Oid schema)
  */
 
 /*
- * Connect, run, and leave SPI connected for the caller to read the result.
- * A background worker has no snapshot when it comes here, and SPI wants one to
- * plan with; the command itself always takes a new one.
+ * Connect, run with a new snapshot, and leave SPI connected for the caller to
+ * read the result.
  */
 static void
-execute(const char *sql, bool *pushed)
+execute(const char *sql)
 {
 	int code;
 
+	Assert(ActiveSnapshotSet());
 	if (SPI_connect() != SPI_OK_CONNECT)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not connect to the SPI manager")));
-	*pushed = !ActiveSnapshotSet();
-	if (*pushed)
-		PushActiveSnapshot(GetTransactionSnapshot());
 	code = SPI_execute(sql, false, 0);
 	if (code < 0)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
@@ -180,10 +177,8 @@ execute(const char *sql, bool *pushed)
 }
 
 static void
-finish(bool pushed)
+finish(void)
 {
-	if (pushed)
-		PopActiveSnapshot();
 	if (SPI_finish() != SPI_OK_FINISH)
 		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR),
 						errmsg("could not disconnect from the SPI manager")));
@@ -218,15 +213,14 @@ sql_run(const char *fmt, ...)
 {
 	char *sql;
 	va_list args;
-	bool pushed;
 	uint64 rows;
 
 	va_start(args, fmt);
 	sql = format(fmt, args);
 	va_end(args);
-	execute(sql, &pushed);
+	execute(sql);
 	rows = SPI_processed;
-	finish(pushed);
+	finish();
 	pfree(sql);
 	return rows;
 }
@@ -257,17 +251,16 @@ static char *
 first_value(const char *sql)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	bool pushed;
 	char *value = NULL;
 
-	execute(sql, &pushed);
+	execute(sql);
 	if (SPI_tuptable != NULL && SPI_processed > 0)
 	{
 		value = SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 		if (value != NULL)
 			value = MemoryContextStrdup(caller, value);
 	}
-	finish(pushed);
+	finish();
 	return value;
 }
 
