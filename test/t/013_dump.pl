@@ -244,7 +244,7 @@ sub dump_goes_on
 	}
 	my $pid = sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'pg_dump'");
 	write_ok('dumped', 'postgres', $round, "while it is dumped, $call");
-	like(errors("CALL migrate_ext.$call('dumped', '2 s')"), qr/MX002.*\b$pid\b/s, "$call waits for a dump, and names it");
+	like(errors("CALL migrate_ext.$call('dumped', '4 s')"), qr/MX002.*\b$pid\b/s, "$call waits for a dump, and names it");
 	my $swap = begin_call($node, "CALL migrate_ext.$call('dumped', '120 s')");
 	append_to_file($file, $half . do { local $/; <$dump> });
 	ok(close($dump), "$call: the dump comes to its end");

@@ -111,10 +111,11 @@ my $before = on_pub($slow_rows);
 my $early  = slot_with_snapshot('early');
 write_rows('slow');
 on_pub("CALL migrate_ext.run('slow')");
-my ($exit, $out, $err) = $pub->psql('postgres', "\\set VERBOSITY verbose\nCALL migrate_ext.finalize('slow', '2 s')");
-like($err, qr/MX002.*older snapshots/s, 'finalize waits for who reads with the snapshot of a new slot');
+my $finalize = begin_call($pub, "CALL migrate_ext.finalize('slow', '120 s')");
+ok(poll_query($pub, "SELECT waiting_for ~ 'transactions with older snapshots' FROM migrate_ext.progress WHERE migration = 'slow'"),
+	'finalize waits for who reads with the snapshot of a new slot');
 is(rows_read($early), $before, 'who sees what was there');
-on_pub("CALL migrate_ext.finalize('slow', '60 s')");
+is(end_call($finalize), '', 'then it goes on');
 $before = on_pub($slow_rows);
 my $late = slot_with_snapshot('late');
 write_rows('slow');
