@@ -66,9 +66,11 @@ SELECT relkind FROM pg_class WHERE oid = 't'::regclass;
 SELECT differing(), (SELECT array_agg(c7 ORDER BY id) FROM t WHERE id IN (4, 5, 6));
 CALL migrate_ext.verify('t');
 
--- ALTER TABLE came alone, and writes since: the migration is paused; this mends it
+-- ALTER TABLE came alone, and writes since: the migration is paused by its leader; this mends it
+SELECT migrate_ext.start('t');
 ALTER TABLE t ADD COLUMN late int;
 UPDATE t SET late = id WHERE id <= 10;
+SELECT helper.wait_until($$SELECT paused FROM migrate_ext.migrations WHERE migration = 't'$$);
 CALL migrate_ext.verify('t');
 SELECT migrate_ext.replace_sync('t');
 SELECT paused FROM migrate_ext.migrations WHERE migration = 't';
