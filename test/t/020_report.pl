@@ -32,7 +32,7 @@ sub page
 	unlike($page, qr/(?:src|href)\s*=|url\(|\@import|https?:/i, "$name: nothing comes from outside");
 	my %section = $page =~ /<section id="(\w+)">(.*?)<\/section>/gs;
 	my (%begin, %end);
-	$begin{$_}++ for grep { !/^(?:meta|path|rect)$/ } $page =~ /<(\w+)/g;
+	$begin{$_}++ for grep { $_ ne 'meta' } $page =~ /<(\w+)[^>]*(?<!\/)>/g;
 	$end{$_}++ for $page =~ /<\/(\w+)>/g;
 	is_deeply(\%begin, \%end, "$name: what begins ends");
 	is(join(' ', sort keys %section), 'attempts carried failed log rate states swaps throttling verification', "$name: all sections");
