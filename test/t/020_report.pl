@@ -111,6 +111,14 @@ like($section->{states}, qr/completed<\/td><td>[^<]*<\/td><td>0\.0 s<\/td>/, 'co
 like($section->{swaps}, qr/<td>finalize<\/td>/, 'completed: the swap');
 like($page, qr/id="next"><p>SELECT migrate_ext\.forget/, 'completed: nothing comes next');
 
+my $point = hold_point($node, 'report');
+my $report = begin_call($node, "CREATE TABLE pages AS SELECT migrate_ext.report('gone') AS page");
+ok(wait_point($point), 'on its way to the page');
+sql("SELECT migrate_ext.forget('gone')");
+release_point($point);
+is(end_call($report), '', 'forgotten in between: no error');
+is(sql('SELECT count(*), count(page) FROM pages'), '1|0', '... and no page');
+
 ($page, $section) = page('filled', 'filled');
 like($page, qr/live<\/b><span>state.*<b>1,000<\/b><span>of 1,000 rows.*id="next"><p>CALL migrate_ext\.finalize/s, 'filled: its figures, and what comes next');
 like($section->{swaps}, qr/have not been swapped/, 'filled: no swap');
