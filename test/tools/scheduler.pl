@@ -36,17 +36,22 @@ sub no_workers
 }
 
 # ---------------------------------------------------------------------------------------------
-# pg_cron: a job of each minute, which comes while the shell is at it. The only worker slot is pg_cron's own.
+# pg_cron: a job of each minute, which comes while the shell is at it; and the one that README has, for a second table. The only
+# worker slot is pg_cron's own.
 
+my ($schedule) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^ +(SELECT cron\.schedule\('visits', .*\);)$/m;
 my $cron = new_node('cron', conf => "max_worker_processes = 1\nmax_logical_replication_workers = 0\n");
 $cron->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $cron->host . "'\n");
 $cron->restart;
 make_table($cron, 0);
-$cron->safe_psql('postgres', <<~'SQL');
+$cron->safe_psql('postgres', <<~"SQL" . $schedule);
 	CREATE EXTENSION pg_cron;
 	GRANT USAGE ON SCHEMA cron TO app;
-	SET ROLE app;
-	SELECT cron.schedule('both', '* * * * *', $$DO 'BEGIN CALL migrate_ext.run(''t''); CALL migrate_ext.finalize(''t''); END'$$);
+	SET ROLE app; SET search_path = app;
+	CREATE TABLE visits (id integer PRIMARY KEY);
+	INSERT INTO visits SELECT generate_series(1, 20000);
+	SELECT migrate_ext.partition_by_range('visits', 'id', 10000);
+	SELECT cron.schedule('both', '* * * * *', \$\$DO 'BEGIN CALL migrate_ext.run(''t''); CALL migrate_ext.finalize(''t''); END'\$\$);
 	SQL
 
 # ---------------------------------------------------------------------------------------------
@@ -101,7 +106,11 @@ $node->stop;
 # ---------------------------------------------------------------------------------------------
 # pg_cron, by now
 
-ok(poll_query($cron, 'SELECT state FROM migrate_ext.migrations', 'swapped'), 'cron: swapped');
+ok(wait_state($cron, 't', 'swapped'), 'cron: swapped');
+ok(wait_state($cron, 'visits', 'live'), "README's job: live");
+ok(poll_query($cron, q{SELECT count(*) > 0 FROM cron.job_run_details WHERE command = $$CALL migrate_ext.run('visits')$$ AND status = 'succeeded'}),
+	"README's job: succeeds");
+is(rows_that_differ($cron, 'app.visits', 'app.visits_new'), 0, "README's job: both tables are equal");
 no_workers($cron, 'cron');
 is($cron->safe_psql('postgres', 'SELECT count(*) FROM app.t'), 20000, 'cron: all rows are there');
 is($cron->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'app.t'::regclass}), 'p', 'cron: partitioned');
