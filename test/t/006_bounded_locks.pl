@@ -226,6 +226,8 @@ sub readers_in_the_way
 	my $took = time - $began;
 	like($error, qr/ERROR:  MX002:/, "$name: the deadline passes");
 	like($error, qr/DETAIL: .*\b$holder->{pid}\b/, "$name: the error names who was in the way");
+	like($error, qr/NOTICE:  00000: attempt $_ failed: the locks on both tables are held by pid $holder->{pid} \(.*AccessShareLock/, "$name: so does the NOTICE of attempt $_")
+	  for 1 .. 3;
 	cmp_ok($took, '<', 7, "$name: in time");
 	is(catalog_of('t'), $before, "$name: nothing has changed");
 	cmp_ok(sql('SELECT ' . attempts_failed('t', $holder, $since)), '>=', 3, "$name: each attempt is recorded with who blocked it");
