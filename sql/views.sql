@@ -123,6 +123,8 @@ SELECT rows_done, rows_per_second BETWEEN 350 AND 400 AS pace, rows_per_second_o
 UPDATE migrate_ext.batch b SET started_at = started_at - interval '20 s' FROM migrate_ext.migration m WHERE m.id = b.migration AND m.name = 'seen';
 SELECT rows_per_second BETWEEN 120 AND 134 AS pace, rows_per_second_overall BETWEEN 399 AND 401 AS overall,
        eta BETWEEN '45 s' AND '48 s' AS eta, eta_error BETWEEN '30 s' AND '33 s' AS difference FROM migrate_ext.progress WHERE migration = 'seen';
+UPDATE migrate_ext.migration SET end_block = 742 WHERE name = 'seen';
+SELECT bar, percent FROM migrate_ext.progress WHERE migration = 'seen';
 ROLLBACK;
 CALL migrate_ext.cancel('seen');
 SELECT state, bar, percent, eta, log_entries, default_rows, workers, waiting_for, next_step FROM migrate_ext.progress WHERE migration = 'seen';
