@@ -157,6 +157,11 @@ values_ok('created',
 
 sql("SELECT migrate_ext.start($M)");
 ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'"), 'copying');
+# only then can it be told, and changes as it goes
+until_true('copying: how far the time left may be off is what progress says', sub {
+	my $value = samples(get('exporter', '/metrics'))->{"migrate_ext_eta_error_seconds datname=postgres migration=$NAME"};
+	$value ne 'NaN' && $value eq sql(column('progress', 'extract(epoch FROM eta_error)::float8'));
+});
 until_true('Prometheus sees that it is slowed down', sub { @{ ask('migrate_ext_wait_active{reason="pacing"} == 1') } });
 sql("SELECT migrate_ext.pause($M, 'to be looked at')");
 ok(poll_query($node, "SELECT workers <= 1 AND NOT EXISTS (SELECT FROM migrate_ext.batches WHERE state = 'running') FROM migrate_ext.progress"),
@@ -175,6 +180,7 @@ values_ok('paused',
 	'expected_bytes'             => column('progress', 'bytes_total'),
 	'log_entries'                => column('progress', 'log_entries'),
 	'eta_seconds'                => column('progress', 'extract(epoch FROM eta)'),
+	'eta_error_seconds'          => column('progress', 'extract(epoch FROM eta_error)'),
 	'work_batches state=done'    => column('batches', 'count(*)', q{state = 'done'}),
 	'events_total kind=paused'   => 'SELECT 1',
 	'events_total kind=refused'  => 'SELECT 0',
