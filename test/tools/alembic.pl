@@ -9,7 +9,6 @@ use Test::More;
 
 test_framework(
 	name     => 'alembic',
-	role     => 'app',
 	versions => 'alembic_version',
 	app      => [qw(python3 application.py)],
 	command  => sub { return ('alembic', $_[1] > $_[0] ? 'upgrade' : 'downgrade', sprintf('%04d', $_[1])) });

@@ -9,7 +9,6 @@ use Test::More;
 
 test_framework(
 	name     => 'django',
-	role     => 'app',
 	versions => 'django_migrations',
 	app      => [qw(python3 application.py)],
 	command  => sub { return (qw(python3 manage.py migrate visits), sprintf('%04d', $_[1])) });

@@ -9,7 +9,6 @@ use Test::More;
 
 test_framework(
 	name     => 'rails',
-	role     => 'postgres',
 	versions => 'schema_migrations',
 	app      => [qw(ruby application.rb)],
 	command  => sub { return ('rake', 'db:migrate', 'VERSION=' . (20260101000000 + $_[1])) });
