@@ -10,6 +10,8 @@ use MigrateTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# What README.md shows is what runs here, on another table.
+my $README = slurp_file("$FindBin::RealBin/../../README.md");
 my $DEADLINE_S = $PostgreSQL::Test::Utils::timeout_default;
 
 # A table of a role's that is no superuser; its migration, slow enough to be interrupted where a limit is given.
@@ -42,11 +44,14 @@ my $cron = new_node('cron', conf => "max_worker_processes = 1\nmax_logical_repli
 $cron->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $cron->host . "'\n");
 $cron->restart;
 make_table($cron, 0);
-$cron->safe_psql('postgres', <<~'SQL');
+my ($schedule) = $README =~ /`(SELECT cron\.schedule\([^`]*\))`/;
+my ($job) = $README =~ /`(\$\$DO [^`]*\$\$)`/;
+s/\bvisits\b/t/g for $schedule, $job;
+$cron->safe_psql('postgres', <<~"SQL");
 	CREATE EXTENSION pg_cron;
 	GRANT USAGE ON SCHEMA cron TO app;
 	SET ROLE app;
-	SELECT cron.schedule('both', '* * * * *', $$DO 'BEGIN CALL migrate_ext.run(''t''); CALL migrate_ext.finalize(''t''); END'$$);
+	@{[ $schedule =~ s/\$\$.*\$\$/$job/r ]};
 	SQL
 
 # ---------------------------------------------------------------------------------------------
@@ -55,9 +60,11 @@ $cron->safe_psql('postgres', <<~'SQL');
 $node = new_node('shell', conf => "max_worker_processes = 0\n");
 make_table($node, 1000);
 
-my $call = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres -c "CALL migrate_ext.run('t')"}, $node->host, $node->port;
+my $psql = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres}, $node->host, $node->port;
+my ($loop_shown, $call) = $README =~ /^    (until (psql .*); do sleep 10; done)$/m;
+s/\bpsql\b/$psql/, s/\bvisits\b/t/, s/sleep 10/sleep 1/ for $loop_shown, $call;
 my ($said, $second) = ('', '');
-my $loop = IPC::Run::start([ 'sh', '-c', "until $call; do sleep 1; done" ], '<', \undef, '>&', \$said);
+my $loop = IPC::Run::start([ 'sh', '-c', $loop_shown ], '<', \undef, '>&', \$said);
 my $ours = q{state = 'active' AND query LIKE 'CALL migrate_ext.run%'};
 ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'"), 'shell: copying');
 
@@ -106,5 +113,7 @@ no_workers($cron, 'cron');
 is($cron->safe_psql('postgres', 'SELECT count(*) FROM app.t'), 20000, 'cron: all rows are there');
 is($cron->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'app.t'::regclass}), 'p', 'cron: partitioned');
 is($cron->safe_psql('postgres', q{SELECT DISTINCT username FROM cron.job_run_details WHERE status = 'succeeded'}), 'app', 'cron: by the owner of the table');
+my ($unschedule) = $README =~ /`(SELECT cron\.unschedule\([^`]*\))`/;
+is($cron->safe_psql('postgres', 'SET ROLE app; ' . $unschedule =~ s/\bvisits\b/t/r), 't', 'cron: the job is ended');
 $cron->stop;
 done_testing();
