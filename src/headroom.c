@@ -12,8 +12,9 @@
  *
  * Rows beyond the end stand in the default partition.  As long as one is in the
  * range of a partition to be, PostgreSQL refuses to attach it: an event says so,
- * the partition is left out, and split_default() is the way out.  Nor is a large default partition read
- * under the lock that attaching takes on it.
+ * the partition is left out, and whoever wants it moves the rows by hand
+ * (docs/faq.md).  Nor is a large default partition read under the lock that
+ * attaching takes on it.
  *
  *-------------------------------------------------------------------------
  */
