@@ -138,7 +138,7 @@ find_end(Migration *m, End *end)
 	if (method != NULL && strcmp(method, "range") == 0 && headroom != NULL && key != NULL &&
 		key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 && key->partattrs[0] != 0)
 	{
-		desc = RelationGetPartitionDesc(target, true);
+		desc = RelationGetPartitionDesc(target, false);
 		end->missing = pg_strtoint32(headroom);
 		end->missing -= count_empty(desc, end->missing);
 		end->default_partition = get_default_oid_from_partdesc(desc);
