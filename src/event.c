@@ -18,8 +18,13 @@
 
 #define EVENT_CHANNEL "migrate_ext"
 
-/* NOTIFY takes payloads of less than 8000 bytes; an event beyond goes without detail. */
+/*
+ * NOTIFY takes payloads of less than 8000 bytes; an event beyond goes without
+ * time and detail, and with so much of its message that it fits although a
+ * byte of that, or of the migration's name, may be six in JSON.
+ */
 #define EVENT_PAYLOAD_MAX 7999
+#define EVENT_CUT_MESSAGE 1200
 
 void
 event_add(Migration *m, const char *kind, const char *detail, const char *fmt, ...)
@@ -58,14 +63,13 @@ event_add(Migration *m, const char *kind, const char *detail, const char *fmt, .
 	if (strlen(payload) > EVENT_PAYLOAD_MAX)
 	{
 		values[2] = CStringGetTextDatum(
-			pnstrdup(message.data, pg_mbcliplen(message.data, message.len, 4000)));
+			pnstrdup(message.data, pg_mbcliplen(message.data, message.len, EVENT_CUT_MESSAGE)));
 		payload = TextDatumGetCString(catalog_scalar(
 			"SELECT pg_catalog.jsonb_build_object('migration', $5, 'kind', $2, 'message', $3)::text"
 			" WHERE $1 IS NOT NULL AND $4 IS NOT NULL",
 			5, types, values, &isnull));
 	}
-	if (strlen(payload) <= EVENT_PAYLOAD_MAX)
-		Async_Notify(EVENT_CHANNEL, payload);
+	Async_Notify(EVENT_CHANNEL, payload);
 }
 
 /* See catalog.h. */

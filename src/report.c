@@ -15,6 +15,7 @@
 #include "arguments.h"
 #include "catalog.h"
 #include "catalog_spi.h"
+#include "debug_point.h"
 
 PG_FUNCTION_INFO_V1(migrate_ext_report);
 
@@ -28,8 +29,11 @@ migrate_ext_report(PG_FUNCTION_ARGS)
 	Migration *m = catalog_find_visible(argument_text(fcinfo, 0, "migration"));
 	Oid types[] = {INT8OID};
 	Datum values[] = {Int64GetDatum(m->id)};
-	List *page = catalog_texts("SELECT migrate_ext.report_page($1)", 1, types, values);
+	List *page;
 
+	ME_DEBUG_POINT("report");
+	page = catalog_texts("SELECT p FROM migrate_ext.report_page($1) p WHERE p IS NOT NULL", 1,
+						 types, values);
 	if (page == NIL) /* forgotten in between */
 		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text(linitial(page)));

@@ -5,6 +5,7 @@ use warnings;
 
 use FindBin;
 use lib $FindBin::RealBin;
+use JSON::PP;
 use MigrateTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -58,6 +59,69 @@ sub plain_ok
 	return;
 }
 
+# ---------------------------------------------------------------------------------------------
+# Who listens hears of each event, once, and of nothing that was rolled back.
+
+my $listener = $node->background_psql('postgres');
+$listener->query_safe('LISTEN migrate_ext');
+my @heard;
+
+# The payloads since the last call, which are kept in @heard as well. Its own notification comes last: all that was
+# committed before has come by then.
+sub heard
+{
+	my $said = $listener->query_safe("NOTIFY migrate_ext, 'heard'");
+	my @payloads = $said =~ /^Asynchronous notification "migrate_ext" with payload "(.*)" received from server process with PID \d+\.$/mg;
+	is(pop @payloads, 'heard', 'the listener is up to date');
+	push @heard, @payloads;
+	return @payloads;
+}
+
+sub states
+{
+	my ($migration) = @_;
+	my @states = grep { $_->{kind} eq 'state' && $_->{migration} eq $migration } map { decode_json($_) } @heard;
+	return join "\n", map { "$_->{detail}{from} -> $_->{detail}{to}: $_->{message}" } @states;
+}
+
+sub events_ok
+{
+	my @payloads = grep { decode_json($_)->{kind} ne 'paused' } @heard;
+	my %keys = map { join(' ', sort keys %{ decode_json($_) }) => 1 } @payloads;
+	is(join(', ', sort keys %keys), 'at detail kind message migration', 'notified: what each payload has');
+	sql(sprintf <<~'SQL', join ',', @payloads);
+		CREATE TABLE heard AS
+			SELECT * FROM jsonb_to_recordset($heard$[%s]$heard$) AS h (migration text, at timestamptz, kind text, message text, detail jsonb);
+		CREATE VIEW told AS SELECT * FROM migrate_ext.events WHERE kind <> 'paused';
+		SQL
+	is(rows_that_differ($node, 'heard', 'told'), '0', 'notified: all that the view has, once') or diag(sql('TABLE heard EXCEPT ALL TABLE told'));
+	for my $migration (qw(pgbench_accounts small))
+	{
+		is(states($migration),
+			sql("SELECT string_agg(format('%s -> %s: %s', detail->>'from', detail->>'to', message), e'\n' ORDER BY at) FROM told WHERE migration = '$migration' AND kind = 'state'"),
+			"notified: the states of $migration, in order");
+	}
+	like(states('pgbench_accounts'), qr/^created -> .* -> live: .*live -> swapped: .*swapped -> live: .*live -> swapped: .*swapped -> completed: [^\n]*$/s,
+		'notified: there, back, there again, and for good');
+	like(states('small'), qr/ -> cancelled: [^\n]*$/, 'notified: cancelled');
+	return;
+}
+
+# A payload has less than 8,000 bytes, whatever the message and however it is written as JSON.
+sub long_event_ok
+{
+	my ($character, $cut, $name) = @_;
+	sql("SELECT migrate_ext.pause('small', repeat(chr($character), 9000))");
+	is_deeply([ grep { $_->{kind} eq 'paused' } map { decode_json($_) } heard() ],
+		[ { migration => 'small', kind => 'paused', message => 'paused: ' . chr($character) x $cut } ],
+		"notified: an event too long for a payload, $name: its message is cut, at and detail left out");
+	is(sql("SELECT max(length(message)) FROM migrate_ext.events"), length('paused: ') + 9000, '... while the view has all of it');
+	sql("SELECT migrate_ext.resume('small')");
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
+
 $node->command_ok(
 	[ 'pgbench', '--initialize', '--quiet', '--scale=2', '--host', $node->host, '--port', $node->port, 'postgres' ],
 	'pgbench tables are made');
@@ -70,6 +134,9 @@ is(sql("SELECT migrate_ext.partition_by_hash('pgbench_accounts', 'bid', 8)"),
 state_is('created');
 is(leaves('pgbench_accounts_new'), '8', 'the target has its partitions');
 is(counts($node, 'pgbench_accounts_new'), '0', 'and no rows yet');
+heard();
+sql("BEGIN; SELECT migrate_ext.start('pgbench_accounts'); ROLLBACK");
+is(join("\n", heard()), '', 'notified: nothing of a call that is rolled back');
 sql("SELECT migrate_ext.start('pgbench_accounts')");
 wait_live($node, 'pgbench_accounts');
 plain_ok('live');
@@ -96,6 +163,16 @@ is( sql("SELECT count(*) FROM pg_trigger
 		WHERE tgrelid IN (SELECT relid FROM pg_partition_tree('pgbench_accounts')) AND NOT tgisinternal"),
 	'0', 'complete: no trigger is left');
 tpcb_ok($node, 'complete');
+
+# A second one, cancelled
+sql("CREATE TABLE small (id integer PRIMARY KEY); SELECT migrate_ext.partition_by_hash('small', 'id', 2); SELECT migrate_ext.start('small')");
+wait_live($node, 'small');
+long_event_ok(0x20ac, 397, 'of three bytes each');
+long_event_ok(1, 1192, 'of six bytes each as JSON');
+sql("CALL migrate_ext.cancel('small')");
+heard();
+events_ok();
+$listener->quit;
 
 # What it cost
 is( sql("SELECT string_agg(direction, ' ' ORDER BY at) FROM migrate_ext.swaps"),

@@ -18,17 +18,23 @@ my $M_SHOWN = '&lt;b&gt;m &amp; &quot;co&quot;&lt;/b&gt;';
 $node = new_node('main');
 my $table = sql(qq{SELECT format('%I', \$n\$$NAME\$n\$)});
 
-# What every page has; its sections by name.
+# page(name, migration = $M): what every page has; its sections by name
 sub page
 {
-	my ($name) = @_;
+	my ($name, $migration) = @_;
+	my $shown = $migration // $M_SHOWN;
+	$migration = $migration ? "'$migration'" : $M;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $page = sql("SELECT migrate_ext.report($M)");
+	my $page = sql("SELECT migrate_ext.report($migration)");
 	like($page, qr/^<!DOCTYPE html>.*<\/html>$/s, "$name: a page");
-	like($page, qr/<h1>Migration \Q$M_SHOWN\E<\/h1>/, "$name: tells which");
+	like($page, qr/<h1>Migration \Q$shown\E<\/h1>/, "$name: tells which");
 	unlike($page, qr/<script|<b>m|DROP TABLE x; --&[^a]/, "$name: names are no HTML");
 	unlike($page, qr/(?:src|href)\s*=|url\(|\@import|https?:/i, "$name: nothing comes from outside");
 	my %section = $page =~ /<section id="(\w+)">(.*?)<\/section>/gs;
+	my (%begin, %end);
+	$begin{$_}++ for grep { $_ ne 'meta' } $page =~ /<(\w+)[^>]*(?<!\/)>/g;
+	$end{$_}++ for $page =~ /<\/(\w+)>/g;
+	is_deeply(\%begin, \%end, "$name: what begins ends");
 	is(join(' ', sort keys %section), 'attempts carried failed log rate states swaps throttling verification', "$name: all sections");
 	return ($page, \%section);
 }
@@ -88,6 +94,42 @@ like((page('undone'))[1]{swaps}, qr/undo/, 'undone: the way back');
 sql("CALL migrate_ext.cancel($M)");
 ($page) = page('cancelled');
 like($page, qr/id="next"><p>SELECT migrate_ext\.forget/, 'cancelled: nothing comes next');
+
+# ---------------------------------------------------------------------------------------------
+# One that is through, its original gone; one that fills a column and has neither target nor swap
+
+sql(<<~'SQL');
+	CREATE TABLE gone (id integer PRIMARY KEY);
+	INSERT INTO gone SELECT generate_series(1, 1000);
+	SELECT migrate_ext.partition_by_hash('gone', 'id', 2);
+	SELECT migrate_ext.start('gone');
+	CREATE TABLE filled (id integer PRIMARY KEY);
+	INSERT INTO filled SELECT generate_series(1, 1000);
+	SELECT migrate_ext.add_sharding_key('filled', 'k', 'integer', 's.id % 7');
+	SELECT migrate_ext.backfill_key('filled', 'k');
+	SELECT migrate_ext.start('filled');
+	SQL
+wait_live($node, qw(gone filled));
+sql("CALL migrate_ext.finalize('gone'); CALL migrate_ext.complete('gone', drop_original => true)");
+($page, $section) = page('completed', 'gone');
+like($page, qr/completed<\/b><span>state.*<b>1,000<\/b><span>of 1,000 rows.*aria-valuenow="100[."]/s, 'completed: its figures');
+like($section->{states}, qr/completed<\/td><td>[^<]*<\/td><td>0\.0 s<\/td>/, 'completed: the time line has ended');
+like($section->{swaps}, qr/<td>finalize<\/td>/, 'completed: the swap');
+like($page, qr/id="next"><p>SELECT migrate_ext\.forget/, 'completed: nothing comes next');
+
+my $point = hold_point($node, 'report');
+my $report = begin_call($node, "CREATE TABLE pages AS SELECT migrate_ext.report('gone') AS page");
+ok(wait_point($point), 'on its way to the page');
+sql("SELECT migrate_ext.forget('gone')");
+release_point($point);
+is(end_call($report), '', 'forgotten in between: no error');
+is(sql('SELECT count(*), count(page) FROM pages'), '1|0', '... and no page');
+
+($page, $section) = page('filled', 'filled');
+like($page, qr/live<\/b><span>state.*<b>1,000<\/b><span>of 1,000 rows.*id="next"><p>CALL migrate_ext\.finalize/s, 'filled: its figures, and what comes next');
+like($section->{swaps}, qr/have not been swapped/, 'filled: no swap');
+sql("CALL migrate_ext.finalize('filled')");
+like((page('filled to its end', 'filled'))[0], qr/completed<\/b><span>state/, 'filled to its end');
 
 # ---------------------------------------------------------------------------------------------
 # Who may, and what there is not

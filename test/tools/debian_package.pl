@@ -1,5 +1,5 @@
-# The Debian package: built from a copy of the tree as anybody builds one, unpacked into a copy of PostgreSQL's
-# installation, and used from there.
+# The Debian package: built from a copy of the tree as anybody builds one, installed by dpkg into a copy of PostgreSQL's
+# installation with a package database of its own, used from there, and removed.
 use strict;
 use warnings;
 
@@ -22,7 +22,7 @@ sub output_of
 {
 	my (@command) = @_;
 	my ($out, $err) = ('', '');
-	my $ok = IPC::Run::run([ qw(env -i LC_ALL=C.UTF-8 PATH=/usr/bin:/bin), "HOME=$folder", @command ], \undef, \$out, \$err,
+	my $ok = IPC::Run::run([ qw(env -i LC_ALL=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin), "HOME=$folder", @command ], \undef, \$out, \$err,
 		IPC::Run::timeout(600));
 	$ok or die "@command failed:\n" . substr($out, -3000) . "\n$err\n";
 	return $out;
@@ -72,11 +72,23 @@ for my $document (qw(copyright changelog README.md docs/roles.md examples/debian
 }
 
 # ---------------------------------------------------------------------------------------------
-# In use
+# Installed. Neither by root nor where the package's dependencies are; all else is as ever, whatever the machine leaves out.
 
 my $install_path = private_installation("$folder/usr");
 unlink glob "$install_path/lib/migrate_ext* $folder/usr/share/postgresql/$MAJOR/extension/migrate_ext*";
-output_of('dpkg', '--extract', $package, $folder);
+output_of('sh', '-euc', 'mkdir -p "$1/info" "$1/updates" "$1/triggers"; touch "$1/status"', 'sh', "$folder/var/lib/dpkg");
+my @dpkg = ('dpkg', "--root=$folder", "--log=$folder/dpkg.log", qw(--force-not-root --force-depends --path-include=*));
+my @files = ('sh', '-euc', 'cd "$1" && find usr | LC_ALL=C sort', 'sh', $folder);
+my @known = ('dpkg-query', '--show', '-f', '${Package} ${Version} ${Status}\n');
+my ($before, $machine) = map { output_of(@$_) } \@files, \@known;
+
+output_of(@dpkg, '--install', $package);
+like(output_of(@dpkg, '--status', $NAME), qr/^Status: install ok installed$/m, 'dpkg installs it');
+is(output_of(@dpkg, '--verify', $NAME), '', 'all files stand there as they were packed');
+is(join("\n", sort grep { -f "$folder$_" } split /\n/, output_of(@dpkg, '--listfiles', $NAME)), join("\n", sort keys %mode), 'and no others');
+
+# ---------------------------------------------------------------------------------------------
+# In use
 
 unlike(output_of('nm', '--dynamic', "$install_path/lib/migrate_ext.so"), qr/debug/, 'the library has no debug points');
 $node = new_node('packaged', install_path => $install_path);
@@ -101,4 +113,12 @@ sql("CALL migrate_ext.complete('t', drop_original => true)");
 is(sql("SELECT relkind, (SELECT count(*) FROM t) FROM pg_class WHERE oid = 't'::regclass"), 'p|4001', 'completed');
 
 $node->stop;
+
+# ---------------------------------------------------------------------------------------------
+# Removed
+
+output_of(@dpkg, '--remove', $NAME);
+is(output_of(@dpkg, '--get-selections'), '', 'dpkg removes it, all of it');
+is(output_of(@files), $before, 'every file is gone, and no other one');
+is(output_of(@known), $machine, "the machine's own packages are those that were there");
 done_testing();

@@ -38,21 +38,34 @@ sub no_workers
 }
 
 # ---------------------------------------------------------------------------------------------
-# pg_cron: a job of each minute, which comes while the shell is at it. The only worker slot is pg_cron's own.
+# pg_cron: a job of each minute, which comes while the shell is at it; and the one that README has, for a second table. The only
+# worker slot is pg_cron's own. On another server its jobs are background workers, sessions without a client.
 
-my $cron = new_node('cron', conf => "max_worker_processes = 1\nmax_logical_replication_workers = 0\n");
-$cron->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $cron->host . "'\n");
-$cron->restart;
-make_table($cron, 0);
 my ($schedule) = $README =~ /`(SELECT cron\.schedule\([^`]*\))`/;
-my ($job) = $README =~ /`(\$\$DO [^`]*\$\$)`/;
-s/\bvisits\b/t/g for $schedule, $job;
-$cron->safe_psql('postgres', <<~"SQL");
-	CREATE EXTENSION pg_cron;
-	GRANT USAGE ON SCHEMA cron TO app;
-	SET ROLE app;
-	@{[ $schedule =~ s/\$\$.*\$\$/$job/r ]};
-	SQL
+my ($swaps) = $README =~ /`(\$\$DO [^`]*\$\$)`/;
+my $schedule_both = $schedule =~ s/\$\$.*\$\$/$swaps/r =~ s/\bvisits\b/t/gr;
+
+sub cron_node
+{
+	my ($name, $conf, $jobs) = @_;
+	my $server = new_node($name, conf => "max_logical_replication_workers = 0\n$conf\n");
+	$server->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $server->host . "'\n");
+	$server->restart;
+	make_table($server, 0);
+	$server->safe_psql('postgres', <<~"SQL");
+		CREATE EXTENSION pg_cron;
+		GRANT USAGE ON SCHEMA cron TO app;
+		SET ROLE app; SET search_path = app;
+		CREATE TABLE visits (id integer PRIMARY KEY);
+		INSERT INTO visits SELECT generate_series(1, 20000);
+		SELECT migrate_ext.partition_by_range('visits', 'id', 10000);
+		$jobs;
+		SQL
+	return $server;
+}
+
+my $cron = cron_node('cron', 'max_worker_processes = 1', "$schedule_both; $schedule");
+my $inside = cron_node('inside', 'cron.use_background_workers = on', $schedule);
 
 # ---------------------------------------------------------------------------------------------
 # A shell
@@ -108,12 +121,21 @@ $node->stop;
 # ---------------------------------------------------------------------------------------------
 # pg_cron, by now
 
-ok(poll_query($cron, 'SELECT state FROM migrate_ext.migrations', 'swapped'), 'cron: swapped');
+ok(wait_state($cron, 't', 'swapped'), 'cron: swapped');
+for my $server ($cron, $inside)
+{
+	my $name = "README's job, " . $server->name;
+	ok(wait_state($server, 'visits', 'live'), "$name: live");
+	ok(poll_query($server, q{SELECT count(*) > 0 FROM cron.job_run_details WHERE command = $$CALL migrate_ext.run('visits')$$ AND status = 'succeeded'}),
+		"$name: succeeds");
+	is(rows_that_differ($server, 'app.visits', 'app.visits_new'), 0, "$name: both tables are equal");
+}
+$inside->stop;
 no_workers($cron, 'cron');
 is($cron->safe_psql('postgres', 'SELECT count(*) FROM app.t'), 20000, 'cron: all rows are there');
 is($cron->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'app.t'::regclass}), 'p', 'cron: partitioned');
 is($cron->safe_psql('postgres', q{SELECT DISTINCT username FROM cron.job_run_details WHERE status = 'succeeded'}), 'app', 'cron: by the owner of the table');
 my ($unschedule) = $README =~ /`(SELECT cron\.unschedule\([^`]*\))`/;
-is($cron->safe_psql('postgres', 'SET ROLE app; ' . $unschedule =~ s/\bvisits\b/t/r), 't', 'cron: the job is ended');
+is($cron->safe_psql('postgres', "SET ROLE app; $unschedule"), 't', "README's job is ended");
 $cron->stop;
 done_testing();
