@@ -62,6 +62,13 @@ UPDATE t SET note = 'logged', kind = 2 WHERE id = 700;
 DELETE FROM t WHERE id = 30;
 UPDATE t SET kind = 0 WHERE id = 31;
 INSERT INTO t VALUES (1002, 3, 'logged');
+-- how far comparing is
+ANALYZE t;
+BEGIN;
+UPDATE migrate_ext.comparison SET compared = 250 WHERE migration = (SELECT id FROM migrate_ext.migration WHERE name = 't');
+UPDATE migrate_ext.migration SET state = 'catching_up' WHERE name = 't';
+SELECT bar, percent, rows_done, rows_total FROM migrate_ext.progress WHERE migration = 't';
+ROLLBACK;
 SELECT migrate_ext.start('t');
 CALL migrate_ext.wait_for('t', 'live', '60 seconds');
 CALL migrate_ext.verify('t');

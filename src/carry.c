@@ -19,6 +19,7 @@
 #include "attempt.h"
 #include "carry.h"
 #include "carry_kinds.h"
+#include "catalog.h"
 #include "catalog_look.h"
 #include "catalog_spi.h"
 #include "run.h"
@@ -203,13 +204,39 @@ carry_collect(Migration *m, Direction direction)
 }
 
 void
+carry_tell(Migration *m, char *moved)
+{
+	m->moved = lappend(m->moved, moved);
+}
+
+/* One event for all: everybody waits meanwhile. */
+static void
+record_moved(Migration *m, Oid to)
+{
+	StringInfoData things;
+	int count = list_length(m->moved);
+	ListCell *lc;
+
+	if (count == 0)
+		return;
+	initStringInfo(&things);
+	foreach (lc, m->moved)
+		appendStringInfo(&things, "%s%s", things.len > 0 ? ", " : "", json_quote(lfirst(lc)));
+	event_add(m, EVENT_MOVED, psprintf("{\"moved\": [%s]}", things.data),
+			  "%d thing%s moved to %s with the swap", count, count == 1 ? "" : "s",
+			  sql_relation(to));
+}
+
+void
 carry_move(Migration *m, Direction direction, Carried *carried)
 {
+	m->moved = NIL;
 	for (int i = 0; i < lengthof(carriers); i++)
 	{
 		if (carriers[i]->move != NULL)
 			carriers[i]->move(m, direction, carried->of[i]);
 	}
+	record_moved(m, back_of(m, direction));
 }
 
 void

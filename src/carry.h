@@ -121,6 +121,9 @@ typedef struct Carried Carried;
 extern Carried *carry_collect(Migration *m, Direction direction);
 extern void carry_move(Migration *m, Direction direction, Carried *carried);
 
+/* For the swap's event: what move() has moved without an event of its own, such as "view public.v". */
+extern void carry_tell(Migration *m, char *moved);
+
 /* What they all will do in that part. */
 extern void carry_plan(MigrationPlan *plan, CarryPart part);
 
@@ -134,6 +137,9 @@ extern void carry_leave(Migration *m, Oid left);
 
 /* The event that tells what was made on the back table, or changed there. */
 #define EVENT_CARRIED "carried"
+
+/* The event that tells what moved in the swap's own transaction. */
+#define EVENT_MOVED "moved"
 
 /*
  * The first column of what a query with two OIDs returns, a text: List of char *.

@@ -267,7 +267,15 @@ move(Migration *m, Direction direction, void *collected)
 	ListCell *lc;
 
 	foreach (lc, find_changes(front_of(m, direction), back, *(bool *) collected))
-		make_change(classes, attributes, back, lfirst(lc));
+	{
+		AclChange *change = lfirst(lc);
+
+		make_change(classes, attributes, back, change);
+		carry_tell(m, change->column == 0
+						  ? "the privileges"
+						  : psprintf("the privileges on column %s",
+									 quote_identifier(get_attname(back, change->column, false))));
+	}
 	table_close(attributes, NoLock);
 	table_close(classes, NoLock);
 	CommandCounterIncrement();

@@ -214,8 +214,19 @@ invalidate(Oid relid, const Retarget *r)
 		CacheInvalidateRelcacheByRelid(relid);
 }
 
+/* A view by its own name: "rule _RETURN on view v" is PostgreSQL's way to have one. */
+static char *
+described(Oid class, Oid oid, Oid relid, Oid from)
+{
+	ObjectAddress object = {class, oid, 0};
+
+	if (class == RewriteRelationId && relid != from)
+		ObjectAddressSet(object, RelationRelationId, relid);
+	return getObjectDescription(&object, false);
+}
+
 static void
-move_one(Retarget *r, Oid class, Oid oid)
+move_one(Migration *m, Retarget *r, Oid class, Oid oid)
 {
 	const Store *store = find_store(class);
 	Relation catalog = table_open(class, RowExclusiveLock);
@@ -234,6 +245,7 @@ move_one(Retarget *r, Oid class, Oid oid)
 		CatalogTupleUpdate(catalog, &tuple->t_self, changed);
 		retarget_dependencies(r, class, oid);
 		invalidate(relid, r);
+		carry_tell(m, described(class, oid, relid, r->from));
 	}
 	table_close(catalog, RowExclusiveLock);
 }
@@ -393,7 +405,7 @@ move_named(Migration *m, Direction direction, void *collected)
 	{
 		Named *named = lfirst(lc);
 
-		move_one(r, named->class, named->oid);
+		move_one(m, r, named->class, named->oid);
 		CommandCounterIncrement(); /* a table's next rule changes the same row of pg_class */
 	}
 }

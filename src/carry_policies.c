@@ -72,13 +72,16 @@ set_flags(Oid front, Form_pg_class back, bool exact)
 }
 
 static void
-copy_flags(Oid front, Oid back, bool exact)
+copy_flags(Migration *m, Oid front, Oid back, bool exact)
 {
 	Relation classes = table_open(RelationRelationId, RowExclusiveLock);
 	HeapTuple to = SearchSysCacheCopy1(RELOID, ObjectIdGetDatum(back));
 
 	if (set_flags(front, (Form_pg_class) GETSTRUCT(to), exact))
+	{
 		CatalogTupleUpdate(classes, &to->t_self, to);
+		carry_tell(m, "row-level security");
+	}
 	heap_freetuple(to);
 	table_close(classes, NoLock);
 	CommandCounterIncrement();
@@ -92,8 +95,11 @@ move(Migration *m, Direction direction, void *arg)
 	ListCell *lc;
 
 	foreach (lc, collected->statements)
+	{
 		carry_run(relinfo_owner(back), lfirst(lc));
-	copy_flags(front_of(m, direction), back, collected->exact);
+		carry_tell(m, lfirst(lc));
+	}
+	copy_flags(m, front_of(m, direction), back, collected->exact);
 }
 
 static void

@@ -12,8 +12,9 @@
  *
  * Rows beyond the end stand in the default partition.  As long as one is in the
  * range of a partition to be, PostgreSQL refuses to attach it: an event says so,
- * the partition is left out, and split_default() is the way out.  Nor is a large default partition read
- * under the lock that attaching takes on it.
+ * the partition is left out, and whoever wants it moves the rows by hand
+ * (docs/faq.md).  Nor is a large default partition read under the lock that
+ * attaching takes on it.
  *
  *-------------------------------------------------------------------------
  */
@@ -137,7 +138,7 @@ find_end(Migration *m, End *end)
 	if (method != NULL && strcmp(method, "range") == 0 && headroom != NULL && key != NULL &&
 		key->strategy == PARTITION_STRATEGY_RANGE && key->partnatts == 1 && key->partattrs[0] != 0)
 	{
-		desc = RelationGetPartitionDesc(target, true);
+		desc = RelationGetPartitionDesc(target, false);
 		end->missing = pg_strtoint32(headroom);
 		end->missing -= count_empty(desc, end->missing);
 		end->default_partition = get_default_oid_from_partdesc(desc);

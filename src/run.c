@@ -235,13 +235,14 @@ run_begin(Run *run)
 		XactDeferrable = false;
 	}
 
+	run->in_transaction = true;
+
 	/*
 	 * Neither a worker has one nor a session between its commits.  SPI wants one to
 	 * stand on, and so do values of the catalogs that are stored apart, such as a
 	 * long rule of a view: 18 refuses to read them without.
 	 */
 	PushActiveSnapshot(GetTransactionSnapshot());
-	run->in_transaction = true;
 	GetUserIdAndSecContext(&run->save_userid, &run->save_sec_context);
 	run->guc_nestlevel = NewGUCNestLevel();
 	run->owner_nestlevel = 0;

@@ -13,6 +13,7 @@
 
 #include "access/attnum.h"
 #include "access/transam.h"
+#include "nodes/pg_list.h"
 #include "storage/block.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
@@ -113,6 +114,7 @@ typedef struct Migration
 	bool tainted;			 /* the sync trigger was tampered with: nothing
 								 * counts until a clean verification */
 	bool needs_mending;		 /* and it has not been put right yet */
+	List *moved;			 /* char *: what the swap under way has moved, for people */
 } Migration;
 
 /* Which way its rows are carried in the state it is in. */

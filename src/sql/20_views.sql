@@ -62,7 +62,7 @@ SELECT m.name AS migration,
        '[' || pg_catalog.rpad(pg_catalog.repeat('#', pg_catalog.floor(p.percent / 5)::integer), 20, '.') || ']' AS bar,
        p.percent,
        b.rows_done,
-       GREATEST(b.rows_done, CASE WHEN r.copied THEN b.rows_done
+       GREATEST(b.rows_done, CASE WHEN r.copied AND NOT b.comparing THEN b.rows_done
                                   -- of the rows that a key is filled in, not all lack it
                                   WHEN r.key AND b.blocks_done > 0 THEN b.rows_done * m.end_block / b.blocks_done
                                   WHEN s.reltuples >= 0 THEN s.reltuples::bigint
@@ -90,7 +90,8 @@ SELECT m.name AS migration,
             WHEN (SELECT migrate_ext.update_due())
             THEN 'ALTER EXTENSION migrate_ext UPDATE: its library is newer than its objects' || l.warning
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
-            WHEN r.needs_leader AND w.leader IS NULL THEN 'a worker: no process is at work on it' || l.warning
+            WHEN r.needs_leader AND w.leader IS NULL AND NOT (r.settled AND l.entries = 0)
+            THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
             -- told each second by whoever is slowed down
@@ -107,7 +108,10 @@ SELECT m.name AS migration,
             WHEN m.goal = 'cancelled' THEN pg_catalog.format('CALL migrate_ext.cancel(%L)', m.name)
             WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
                                                        ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)
-            WHEN m.paused OR r.needs_leader AND w.leader IS NULL THEN pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
+            WHEN m.paused THEN pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
+            WHEN r.needs_leader AND w.leader IS NULL AND NOT (r.settled AND l.entries = 0)
+            THEN pg_catalog.format(CASE WHEN m.state IN ('live', 'swapped') THEN 'SELECT migrate_ext.resume(%L)'
+                                        ELSE 'SELECT migrate_ext.resume(%1$L) or CALL migrate_ext.run(%1$L)' END, m.name)
             WHEN m.state = 'created' AND m.goal = 'created' THEN pg_catalog.format('SELECT migrate_ext.start(%L)', m.name)
             WHEN m.state = 'logging' AND m.goal = 'logging' THEN pg_catalog.format('SELECT migrate_ext.start_backfill(%L)', m.name)
             WHEN m.state = 'live' THEN pg_catalog.format('CALL migrate_ext.finalize(%L)', m.name)
@@ -128,6 +132,8 @@ CROSS JOIN LATERAL (
            m.state IN ('indexing', 'catching_up', 'live', 'swapped', 'completed') AS copied,
            m.kind = 'key' AS key,
            m.state IN ('live', 'swapped') AND m.kind <> 'key' OR m.state <> m.goal AS needs_leader,
+           -- all is done that was asked for, and writers keep the tables in step by themselves
+           m.state IN ('live', 'swapped') AND m.state = m.goal AND m.request IS NULL AS settled,
            NOT (m.source_exists AND (m.target_exists OR m.kind = 'key')) AS dropped,
            pg_catalog.current_setting('block_size')::bigint AS block_size
 ) r
@@ -137,7 +143,7 @@ CROSS JOIN LATERAL (
 ) l
 -- batches of this run of the copy; "recent" ended within the last minute
 CROSS JOIN LATERAL (
-    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.index_batches, b.index_done, b.spread,
+    SELECT b.rows_done::bigint, b.blocks_done::bigint, b.comparing, b.index_batches, b.index_done, b.spread,
            o.rows_per_second_overall, o.blocks_per_second_overall,
            CASE WHEN m.state = 'copying' AND b.recent_rows IS NOT NULL
                 THEN b.recent_rows / GREATEST(pg_catalog.date_part('epoch', pg_catalog.clock_timestamp() - b.recent_start), 0.001)
@@ -151,6 +157,7 @@ CROSS JOIN LATERAL (
         -- a target that had rows before is compared instead of copied to
         SELECT COALESCE((SELECT a.compared FROM migrate_ext.comparison a WHERE a.migration = m.id AND a.adopted),
                         pg_catalog.sum(c.rows) FILTER (WHERE c.kind IN ('copy', 'key') AND c.state = 'done'), 0) AS rows_done,
+               EXISTS (SELECT FROM migrate_ext.comparison a WHERE a.migration = m.id AND a.adopted AND NOT a.finished) AS comparing,
                COALESCE(pg_catalog.sum(c.blocks) FILTER (WHERE c.kind = 'copy' AND c.state = 'done'), 0) AS blocks_done,
                pg_catalog.sum(c.rows) FILTER (WHERE c.recent) AS recent_rows,
                pg_catalog.sum(c.blocks) FILTER (WHERE c.recent) AS recent_blocks,
@@ -178,14 +185,15 @@ CROSS JOIN LATERAL (
     ) o ON true
 ) b
 CROSS JOIN LATERAL (
-    SELECT pg_catalog.round(CASE m.state
-               WHEN 'logging' THEN 1
-               WHEN 'copying' THEN 1 + 69 * CASE WHEN m.end_block > 0 THEN LEAST(b.blocks_done::numeric / m.end_block, 1) ELSE 1 END
-               WHEN 'indexing' THEN 70 + 20 * CASE WHEN b.index_batches > 0 THEN b.index_done::numeric / b.index_batches ELSE 0 END
-               WHEN 'catching_up' THEN 95
-               WHEN 'live' THEN 100
-               WHEN 'swapped' THEN 100
-               WHEN 'completed' THEN 100
+    SELECT pg_catalog.round(CASE
+               -- of an adopted target, which lacks indexes at most before it is compared
+               WHEN b.comparing AND m.state IN ('copying', 'indexing', 'catching_up')
+               THEN 1 + 94 * LEAST(b.rows_done / GREATEST(s.reltuples::numeric, 1), 1)
+               WHEN m.state = 'logging' THEN 1
+               WHEN m.state = 'copying' THEN 1 + 69 * CASE WHEN m.end_block > 0 THEN LEAST(b.blocks_done::numeric / m.end_block, 1) ELSE 1 END
+               WHEN m.state = 'indexing' THEN 70 + 20 * CASE WHEN b.index_batches > 0 THEN b.index_done::numeric / b.index_batches ELSE 0 END
+               WHEN m.state = 'catching_up' THEN 95
+               WHEN m.state IN ('live', 'swapped', 'completed') THEN 100
                ELSE 0 END::numeric, 1) AS percent
 ) p
 CROSS JOIN LATERAL (
@@ -309,12 +317,12 @@ COMMENT ON COLUMN migrate_ext.progress.migration IS 'name of the migration';
 COMMENT ON COLUMN migrate_ext.progress.state IS 'state of the migration';
 COMMENT ON COLUMN migrate_ext.progress.bar IS 'percent as a bar';
 COMMENT ON COLUMN migrate_ext.progress.percent IS 'share of the work until live that is done; 100 from then on';
-COMMENT ON COLUMN migrate_ext.progress.rows_done IS 'rows copied; for kind key, filled';
-COMMENT ON COLUMN migrate_ext.progress.rows_total IS 'rows to copy, an estimate until copying is over';
+COMMENT ON COLUMN migrate_ext.progress.rows_done IS 'rows copied, or of an adopted target compared; for kind key, filled';
+COMMENT ON COLUMN migrate_ext.progress.rows_total IS 'rows to copy, or of an adopted target to compare; an estimate until that is over';
 COMMENT ON COLUMN migrate_ext.progress.bytes_done IS 'bytes of the source that are copied';
 COMMENT ON COLUMN migrate_ext.progress.bytes_total IS 'bytes of the source to copy';
 COMMENT ON COLUMN migrate_ext.progress.rows_per_second IS 'rows copied a second, over the last minute while copying, over all after it';
-COMMENT ON COLUMN migrate_ext.progress.eta IS 'time that copying will still take at this pace; 0 when live';
+COMMENT ON COLUMN migrate_ext.progress.eta IS 'time that copying will still take at the pace of the last minute; NULL while indexes are built and the log is drained; 0 when live';
 COMMENT ON COLUMN migrate_ext.progress.log_entries IS 'changes in the change log still to be carried over, counted up to 100,000';
 COMMENT ON COLUMN migrate_ext.progress.default_rows IS 'rows in the default partition, beyond 100,000 an estimate; NULL while it is locked';
 COMMENT ON COLUMN migrate_ext.progress.skipped IS 'rows left out by a rule';

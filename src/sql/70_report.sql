@@ -196,6 +196,24 @@ $$;
 REVOKE ALL ON FUNCTION migrate_ext.report_events(bigint, text[], integer) FROM PUBLIC;
 COMMENT ON FUNCTION migrate_ext.report_events(bigint, text[], integer) IS 'internal: events for a page';
 
+-- What was made on the other table before a swap, and what moved with one: names of things, or statements.
+CREATE FUNCTION migrate_ext.report_carried(migration_id bigint)
+RETURNS text
+LANGUAGE sql STABLE PARALLEL UNSAFE
+AS $$
+    SELECT pg_catalog.string_agg(migrate_ext.report_row(migrate_ext.report_time(e.at), migrate_ext.html(e.kind),
+               migrate_ext.html(e.message) || COALESCE('<ul>' || t.items || '</ul>', '')), '' ORDER BY e.id)
+    FROM (SELECT * FROM migrate_ext.event e
+          WHERE e.migration = migration_id AND e.kind IN ('carried', 'moved', 'foreign_key_dropped', 'published', 'subscribed')
+          ORDER BY e.id DESC LIMIT 200) e
+    CROSS JOIN LATERAL (
+        SELECT pg_catalog.string_agg('<li>' || migrate_ext.html(i.thing) || '</li>', '' ORDER BY i.n) AS items
+        FROM pg_catalog.jsonb_array_elements_text(COALESCE(e.detail->'statements', e.detail->'moved', '[]')) WITH ORDINALITY i (thing, n)
+    ) t
+$$;
+REVOKE ALL ON FUNCTION migrate_ext.report_carried(bigint) FROM PUBLIC;
+COMMENT ON FUNCTION migrate_ext.report_carried(bigint) IS 'internal: what follows the table, for a page';
+
 CREATE FUNCTION migrate_ext.report_swaps(migration_id bigint)
 RETURNS text
 LANGUAGE sql STABLE PARALLEL UNSAFE
@@ -270,7 +288,7 @@ figure { margin: .5rem 0; } figcaption, .none { color: var(--soft); font-size: .
 .key { display: inline-block; width: .8em; height: .8em; border-radius: .2em; margin-right: .5em; }
 .created { fill: #8a97a4; background: #8a97a4; } .logging { fill: #c48a2c; background: #c48a2c; } .copying { fill: #3d7edb; background: #3d7edb; } .indexing { fill: #7a5fd0; background: #7a5fd0; } .catching_up { fill: #2b9aa8; background: #2b9aa8; }
 .live { fill: #3f9d57; background: #3f9d57; } .swapped { fill: #1f7a3d; background: #1f7a3d; } .completed { fill: #145c2c; background: #145c2c; } .cancelled { fill: #b3484b; background: #b3484b; }
-details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); }
+td ul { margin: 0; padding-left: 1.2em; overflow-wrap: anywhere; } details { margin: 1rem 0; } summary { cursor: pointer; color: var(--accent); }
 $css$
 $$;
 REVOKE ALL ON FUNCTION migrate_ext.report_style() FROM PUBLIC;
@@ -309,8 +327,8 @@ AS $$
         '<section id="verification"><h2>Verification</h2>', migrate_ext.report_verifications(migration_id), '</section>',
         '<section id="failed"><h2>Failed rows</h2>', migrate_ext.report_failed(migration_id), '</section>',
         '<section id="carried"><h2>What follows the table</h2>',
-        migrate_ext.report_table(ARRAY['when', 'what', 'made on the other table'], migrate_ext.report_events(migration_id, '{carried,foreign_key_dropped,published,subscribed}', 200),
-                                 'Nothing has been made on the other table yet; privileges, views and what else moves in the swap itself is not listed.'),
+        migrate_ext.report_table(ARRAY['when', 'what', 'made on the other table, or moved to it'], migrate_ext.report_carried(migration_id),
+                                 'Nothing yet.'),
         '<h3>Renamed by the last swap</h3>', COALESCE(migrate_ext.report_names(migration_id), '<p class="none">Nothing has been renamed.</p>'), '</section>',
         '<details id="events"><summary>All events</summary>',
         migrate_ext.report_table(ARRAY['when', 'what', 'message'], migrate_ext.report_events(migration_id, NULL, 1000), 'None.'), '</details>',

@@ -45,6 +45,9 @@ sub page
 sql(<<~"SQL");
 	CREATE TABLE $table (id integer PRIMARY KEY, k integer, pad text);
 	INSERT INTO $table SELECT i, i % 100, repeat('x', 500) FROM generate_series(1, 20000) i;
+	CREATE VIEW "<u>v" AS SELECT id FROM $table;
+	GRANT SELECT (k) ON $table TO pg_monitor;
+	ALTER TABLE $table ADD CONSTRAINT "<s>ck" CHECK (k > -1) NOT VALID;
 	CREATE TABLE other (id integer PRIMARY KEY, t integer CONSTRAINT "<i>fk" REFERENCES $table);
 	SELECT migrate_ext.partition_by_hash(\$t\$$table\$t\$, 'id', 2, migration => $M);
 	SQL
@@ -80,6 +83,9 @@ like($section->{swaps}, qr/finalize<\/td><td>\d+<\/td><td>[\d.,]+<\/td><td>[\d.]
 like($section->{attempts}, qr/lock_attempt/, 'swapped: the attempt');
 like($section->{verification}, qr/<td>yes<\/td><td>20,000<\/td><td>0<\/td>/, 'swapped: what was compared');
 like($section->{carried}, qr/&lt;i&gt;fk/, 'swapped: what has been carried over');
+like($section->{carried}, qr/<li>ALTER TABLE [^<]*&lt;s&gt;ck/, 'swapped: by the statements that made it');
+like($section->{carried}, qr/<li>view public\.&quot;&lt;u&gt;v&quot;<\/li>/, 'swapped: a view that moved');
+like($section->{carried}, qr/<li>the privileges on column k<\/li>/, 'swapped: privileges');
 like($section->{carried}, qr/\Q$SHOWN\E/, 'swapped: under its old and new names');
 like($page, qr/migrate_ext\.complete/, 'swapped: what comes next');
 

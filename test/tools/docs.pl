@@ -1,5 +1,5 @@
-# docs/: errors.md has each error and event of the source and no other, and links lead somewhere. The SQL in it
-# is run by the regress test docs.
+# docs/: errors.md has each error and event of the source and no other, links lead somewhere, and no SQL stands where the
+# regress tests readme and docs don't run it.
 use strict;
 use warnings;
 
@@ -215,5 +215,33 @@ for my $file (files('*.md', 'docs/*.md', 'src/*.md', 'examples/*/*.md'))
 none('links lead somewhere', @broken);
 my $indexes = slurp('README.md') . slurp('docs/README.md');
 none('a page is found from README.md or docs/README.md', grep { $indexes !~ m{\((?:docs/)?\Q$_\E[)#]} } grep { $_ ne 'README.md' } map { m{([^/]+)$} } files('docs/*.md'));
+
+# ---------------------------------------------------------------------------------------------
+# SQL that is not run
+
+# Regress runs the blocks fenced as sql, so none may stand in another one: indented, or of another fence.
+# A line for a shell may have SQL in its arguments.
+my $SHELL = qr/^\s+(?:until psql|psql) /;
+my $SQL = qr/\bmigrate_ext\.|^\s*(?:SELECT|WITH|INSERT|UPDATE|DELETE|TRUNCATE|COPY|CREATE|ALTER|DROP|GRANT|REVOKE|CALL|DO|SET|RESET|BEGIN|COMMIT|ROLLBACK|ANALYZE|VACUUM)\b/i;
+my (@loose, $blocks);
+for my $file (files('README.md', 'docs/*.md'))
+{
+	my ($fence, $before, $code) = ('', '', 0);
+	for my $line (split /\n/, slurp($file))
+	{
+		if ($line =~ /^\s*(?:```|~~~)(.*)/)
+		{
+			$blocks++ if $line eq '```sql';
+			$fence = $fence ? '' : $line;
+			next;
+		}
+		# a paragraph goes on with an indented line, a block of code begins after an empty one
+		$code = $fence ? $fence ne '```sql' : $line =~ /^(?: {4}|\t)/ ? $code || $before !~ /\S/ : 0;
+		push @loose, "$file: $line" if $code && $line =~ $SQL && $line !~ $SHELL;
+		$before = $line;
+	}
+}
+cmp_ok($blocks, '>', 30, 'blocks of SQL are found');
+none('each block of SQL is one that the tests run', @loose);
 
 done_testing();

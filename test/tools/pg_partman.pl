@@ -136,6 +136,12 @@ is(sql(q{SELECT premake, retention, retention_keep_table FROM "Parts".part_confi
 sql(q{SELECT "Parts".run_maintenance()});
 unlike(partitions('kept'), qr/_p2024_0[123]/, 'what is older than the retention is gone');
 
+# as README.md shows it
+my ($shown) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^`(CALL migrate_ext\.complete\(.*\))`\.$/m;
+swapped('visits', 'date', q{interval '1 month'}, '2024-01-15');
+sql_as('app', $shown);
+is(sql(q{SELECT premake, retention FROM "Parts".part_config WHERE parent_table = 'app.visits'}), '8|1 year', 'what README.md shows');
+
 # ---------------------------------------------------------------------------------------------
 # What can't be handed over
 

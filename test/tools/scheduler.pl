@@ -10,6 +10,8 @@ use MigrateTest;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
+# What README.md shows is what runs here, on another table.
+my $README = slurp_file("$FindBin::RealBin/../../README.md");
 my $DEADLINE_S = $PostgreSQL::Test::Utils::timeout_default;
 
 # A table of a role's that is no superuser; its migration, slow enough to be interrupted where a limit is given.
@@ -37,22 +39,33 @@ sub no_workers
 
 # ---------------------------------------------------------------------------------------------
 # pg_cron: a job of each minute, which comes while the shell is at it; and the one that README has, for a second table. The only
-# worker slot is pg_cron's own.
+# worker slot is pg_cron's own. On another server its jobs are background workers, sessions without a client.
 
-my ($schedule) = slurp_file("$FindBin::RealBin/../../README.md") =~ /^ +(SELECT cron\.schedule\('visits', .*\);)$/m;
-my $cron = new_node('cron', conf => "max_worker_processes = 1\nmax_logical_replication_workers = 0\n");
-$cron->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $cron->host . "'\n");
-$cron->restart;
-make_table($cron, 0);
-$cron->safe_psql('postgres', <<~"SQL" . $schedule);
-	CREATE EXTENSION pg_cron;
-	GRANT USAGE ON SCHEMA cron TO app;
-	SET ROLE app; SET search_path = app;
-	CREATE TABLE visits (id integer PRIMARY KEY);
-	INSERT INTO visits SELECT generate_series(1, 20000);
-	SELECT migrate_ext.partition_by_range('visits', 'id', 10000);
-	SELECT cron.schedule('both', '* * * * *', \$\$DO 'BEGIN CALL migrate_ext.run(''t''); CALL migrate_ext.finalize(''t''); END'\$\$);
-	SQL
+my ($schedule) = $README =~ /`(SELECT cron\.schedule\([^`]*\))`/;
+my ($swaps) = $README =~ /`(\$\$DO [^`]*\$\$)`/;
+my $schedule_both = $schedule =~ s/\$\$.*\$\$/$swaps/r =~ s/\bvisits\b/t/gr;
+
+sub cron_node
+{
+	my ($name, $conf, $jobs) = @_;
+	my $server = new_node($name, conf => "max_logical_replication_workers = 0\n$conf\n");
+	$server->append_conf('postgresql.conf', "shared_preload_libraries = 'pg_cron'\ncron.host = '" . $server->host . "'\n");
+	$server->restart;
+	make_table($server, 0);
+	$server->safe_psql('postgres', <<~"SQL");
+		CREATE EXTENSION pg_cron;
+		GRANT USAGE ON SCHEMA cron TO app;
+		SET ROLE app; SET search_path = app;
+		CREATE TABLE visits (id integer PRIMARY KEY);
+		INSERT INTO visits SELECT generate_series(1, 20000);
+		SELECT migrate_ext.partition_by_range('visits', 'id', 10000);
+		$jobs;
+		SQL
+	return $server;
+}
+
+my $cron = cron_node('cron', 'max_worker_processes = 1', "$schedule_both; $schedule");
+my $inside = cron_node('inside', 'cron.use_background_workers = on', $schedule);
 
 # ---------------------------------------------------------------------------------------------
 # A shell
@@ -60,9 +73,11 @@ $cron->safe_psql('postgres', <<~"SQL" . $schedule);
 $node = new_node('shell', conf => "max_worker_processes = 0\n");
 make_table($node, 1000);
 
-my $call = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres -c "CALL migrate_ext.run('t')"}, $node->host, $node->port;
+my $psql = sprintf q{psql -X -q -h '%s' -p %d -U app -d postgres}, $node->host, $node->port;
+my ($loop_shown, $call) = $README =~ /^    (until (psql .*); do sleep 10; done)$/m;
+s/\bpsql\b/$psql/, s/\bvisits\b/t/, s/sleep 10/sleep 1/ for $loop_shown, $call;
 my ($said, $second) = ('', '');
-my $loop = IPC::Run::start([ 'sh', '-c', "until $call; do sleep 1; done" ], '<', \undef, '>&', \$said);
+my $loop = IPC::Run::start([ 'sh', '-c', $loop_shown ], '<', \undef, '>&', \$said);
 my $ours = q{state = 'active' AND query LIKE 'CALL migrate_ext.run%'};
 ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'"), 'shell: copying');
 
@@ -107,13 +122,20 @@ $node->stop;
 # pg_cron, by now
 
 ok(wait_state($cron, 't', 'swapped'), 'cron: swapped');
-ok(wait_state($cron, 'visits', 'live'), "README's job: live");
-ok(poll_query($cron, q{SELECT count(*) > 0 FROM cron.job_run_details WHERE command = $$CALL migrate_ext.run('visits')$$ AND status = 'succeeded'}),
-	"README's job: succeeds");
-is(rows_that_differ($cron, 'app.visits', 'app.visits_new'), 0, "README's job: both tables are equal");
+for my $server ($cron, $inside)
+{
+	my $name = "README's job, " . $server->name;
+	ok(wait_state($server, 'visits', 'live'), "$name: live");
+	ok(poll_query($server, q{SELECT count(*) > 0 FROM cron.job_run_details WHERE command = $$CALL migrate_ext.run('visits')$$ AND status = 'succeeded'}),
+		"$name: succeeds");
+	is(rows_that_differ($server, 'app.visits', 'app.visits_new'), 0, "$name: both tables are equal");
+}
+$inside->stop;
 no_workers($cron, 'cron');
 is($cron->safe_psql('postgres', 'SELECT count(*) FROM app.t'), 20000, 'cron: all rows are there');
 is($cron->safe_psql('postgres', q{SELECT relkind FROM pg_class WHERE oid = 'app.t'::regclass}), 'p', 'cron: partitioned');
 is($cron->safe_psql('postgres', q{SELECT DISTINCT username FROM cron.job_run_details WHERE status = 'succeeded'}), 'app', 'cron: by the owner of the table');
+my ($unschedule) = $README =~ /`(SELECT cron\.unschedule\([^`]*\))`/;
+is($cron->safe_psql('postgres', "SET ROLE app; $unschedule"), 't', "README's job is ended");
 $cron->stop;
 done_testing();
