@@ -157,11 +157,14 @@ values_ok('created',
 
 sql("SELECT migrate_ext.start($M)");
 ok(poll_query($node, "SELECT count(*) > 2 FROM migrate_ext.batches WHERE state = 'done'"), 'copying');
-# only then can it be told, and changes as it goes
-until_true('copying: how far the time left may be off is what progress says', sub {
-	my $value = samples(get('exporter', '/metrics'))->{"migrate_ext_eta_error_seconds datname=postgres migration=$NAME"};
-	$value ne 'NaN' && $value eq sql(column('progress', 'extract(epoch FROM eta_error)::float8'));
+# only then can it be told, and changes as it goes: scraped while it stands still
+my ($before, $sample, $after);
+until_true('copying: it can be told how far the time left may be off', sub {
+	($before, $sample, $after) = (sql(column('progress', 'extract(epoch FROM eta_error)::float8')), samples(get('exporter', '/metrics')),
+		sql(column('progress', 'extract(epoch FROM eta_error)::float8')));
+	$before ne '' && $before eq $after;
 });
+is($sample->{"migrate_ext_eta_error_seconds datname=postgres migration=$NAME"}, $after, 'copying: eta_error_seconds');
 until_true('Prometheus sees that it is slowed down', sub { @{ ask('migrate_ext_wait_active{reason="pacing"} == 1') } });
 sql("SELECT migrate_ext.pause($M, 'to be looked at')");
 ok(poll_query($node, "SELECT workers <= 1 AND NOT EXISTS (SELECT FROM migrate_ext.batches WHERE state = 'running') FROM migrate_ext.progress"),
