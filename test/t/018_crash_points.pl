@@ -69,7 +69,8 @@ my @POINTS = (
 	[qw(step_logging start key)],
 	[qw(install_before_commit start)],
 	[qw(step_created start key)],
-	[qw(sync_before_write write)]);
+	[qw(sync_before_write write)],
+	[qw(report report)]);
 
 # A life: "make", "bring" to the state from which it goes on and "disturb" are done before any point is held; "go"
 # leads to the point and does not wait, "call" does.  By itself the migration gets to a state of "alone", in the end
@@ -93,6 +94,7 @@ my %LIFE = (
 			SQL
 	live        => { %TABLE, bring => 'live',    alone => 'live' },
 	write       => { %TABLE, bring => 'live',    alone => 'live', call => 'UPDATE %1$s SET v = v WHERE id = 1' },
+	report      => { %TABLE, bring => 'live',    alone => 'live', call => q{SELECT migrate_ext.report('%1$s')} },
 	swapped     => { %TABLE, bring => 'swapped', alone => 'swapped' },
 	foreign_key => {
 		make => q{ALTER TABLE %1$s ADD UNIQUE (id, k); SELECT migrate_ext.partition_by_hash('%1$s', 'k', 3)}, bring => 'live', alone => 'live',
