@@ -445,7 +445,7 @@ sub slots_node
 			"no slot for number $n: a WARNING with a hint");
 	}
 	is(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 'seat_2'"), 'a worker: no process is at work on it', 'progress says so');
-	is(sql("SELECT next_step FROM migrate_ext.progress WHERE migration = 'seat_2'"), "SELECT migrate_ext.resume('seat_2')", 'and what to do');
+	is(sql("SELECT next_step FROM migrate_ext.progress WHERE migration = 'seat_2'"), "SELECT migrate_ext.resume('seat_2') or CALL migrate_ext.run('seat_2')", 'and what to do');
 	is(migration_state($node, 'seat_2'), 'created', 'the request is kept');
 	like(errors("SELECT migrate_ext.resume('seat_2')"), qr/WARNING:  53000/, 'resume tells it again');
 
