@@ -32,6 +32,9 @@ static const Carrier *const carriers[] = {
 	&carry_grants,	&carry_named,	 &carry_publications, &carry_subscriptions,
 };
 
+/* The event that tells what moved in the swap's own transaction. */
+#define EVENT_MOVED "moved"
+
 /* For how long pieces of preparing follow each other. */
 #define PREPARE_MS 1000
 
@@ -221,7 +224,7 @@ record_moved(Migration *m, Oid to)
 		return;
 	initStringInfo(&things);
 	foreach (lc, m->moved)
-		appendStringInfo(&things, "%s%s", things.len > 0 ? ", " : "", json_quote(lfirst(lc)));
+		json_append(&things, lfirst(lc));
 	event_add(m, EVENT_MOVED, psprintf("{\"moved\": [%s]}", things.data),
 			  "%d thing%s moved to %s with the swap", count, count == 1 ? "" : "s",
 			  sql_relation(to));

@@ -138,9 +138,6 @@ extern void carry_leave(Migration *m, Oid left);
 /* The event that tells what was made on the back table, or changed there. */
 #define EVENT_CARRIED "carried"
 
-/* The event that tells what moved in the swap's own transaction. */
-#define EVENT_MOVED "moved"
-
 /*
  * The first column of what a query with two OIDs returns, a text: List of char *.
  * plan: see CatalogCall.

@@ -89,12 +89,6 @@ ask(Migration *m, Direction direction, const char *function, SPIPlanPtr *plan, b
  * ------------------------------------------------------------------------
  */
 
-static void
-append_json(StringInfo list, const char *text)
-{
-	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", json_quote(text));
-}
-
 /*
  * The event tells a person what was done, and the next look what we have made:
  * that may be dropped again.
@@ -136,9 +130,9 @@ carry_by_statements(Migration *m, Direction direction, const char *function, SPI
 		if (count > 0 && GetCurrentTimestamp() >= end)
 			break;
 		carry_run(OidIsValid(statement->run_as) ? statement->run_as : owner, statement->text);
-		append_json(&texts, statement->text);
+		json_append(&texts, statement->text);
 		if (statement->made != NULL)
-			append_json(&made, statement->made);
+			json_append(&made, statement->made);
 		count++;
 	}
 	record(m, function, count, texts.data, made.data);

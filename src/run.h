@@ -9,10 +9,11 @@
  * run_commit(), as often as it likes.  Between the two the process is the
  * bootstrap superuser with empty search_path, row_security off, READ
  * COMMITTED, read write, no time-outs; run->m is the migration as of
- * run_begin().  The active snapshot is one of that moment, for the catalogs: a stage
- * locks first and takes its own to read rows with after that.  Around everything that may evaluate an expression of
- * the user's (copy, drain, index build, renames, DDL on the user's tables) the
- * stage calls run_as_owner() / run_as_self().
+ * run_begin().  The active snapshot is one of that moment, for the catalogs: a
+ * stage locks first and takes its own to read rows with after that.  Around
+ * everything that may evaluate an expression of the user's (copy, drain, index
+ * build, renames, DDL on the user's tables) the stage calls run_as_owner() /
+ * run_as_self().
  *
  *-------------------------------------------------------------------------
  */

@@ -352,3 +352,9 @@ json_quote(const char *text)
 	escape_json(&buf, text);
 	return buf.data;
 }
+
+void
+json_append(StringInfo list, const char *text)
+{
+	appendStringInfo(list, "%s%s", list->len > 0 ? ", " : "", json_quote(text));
+}

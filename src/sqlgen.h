@@ -52,5 +52,7 @@ extern Jsonb *json_parse(const char *text);
 extern char *json_text(Jsonb *object);
 /* A JSON string literal, quotes and all. */
 extern char *json_quote(const char *text);
+/* One more of them, after a comma where it isn't the first. */
+extern void json_append(StringInfo list, const char *text);
 
 #endif

@@ -90,8 +90,7 @@ SELECT m.name AS migration,
             WHEN (SELECT migrate_ext.update_due())
             THEN 'ALTER EXTENSION migrate_ext UPDATE: its library is newer than its objects' || l.warning
             WHEN m.paused THEN 'resume: it is paused' || COALESCE(', ' || m.pause_reason, '') || l.warning
-            WHEN r.needs_leader AND w.leader IS NULL AND NOT (r.settled AND l.entries = 0)
-            THEN 'a worker: no process is at work on it' || l.warning
+            WHEN w.lacking THEN 'a worker: no process is at work on it' || l.warning
             WHEN pg_catalog.cardinality(w.blocked_by) > 0
             THEN 'a lock held by process ' || pg_catalog.array_to_string(w.blocked_by, ', ')
             -- told each second by whoever is slowed down
@@ -109,7 +108,7 @@ SELECT m.name AS migration,
             WHEN r.dropped THEN pg_catalog.format(CASE WHEN m.state = 'swapped' THEN 'CALL migrate_ext.complete(%L)'
                                                        ELSE 'CALL migrate_ext.cancel(%L)' END, m.name)
             WHEN m.paused THEN pg_catalog.format('SELECT migrate_ext.resume(%L)', m.name)
-            WHEN r.needs_leader AND w.leader IS NULL AND NOT (r.settled AND l.entries = 0)
+            WHEN w.lacking
             THEN pg_catalog.format(CASE WHEN m.state IN ('live', 'swapped') THEN 'SELECT migrate_ext.resume(%L)'
                                         ELSE 'SELECT migrate_ext.resume(%1$L) or CALL migrate_ext.run(%1$L)' END, m.name)
             WHEN m.state = 'created' AND m.goal = 'created' THEN pg_catalog.format('SELECT migrate_ext.start(%L)', m.name)
@@ -197,9 +196,10 @@ CROSS JOIN LATERAL (
                ELSE 0 END::numeric, 1) AS percent
 ) p
 CROSS JOIN LATERAL (
-    SELECT l.leader, migrate_ext.workers(m.id) AS workers,
-           CASE WHEN l.leader IS NOT NULL THEN pg_catalog.pg_blocking_pids(l.leader) ELSE '{}' END AS blocked_by
-    FROM (SELECT CASE WHEN NOT r.finished THEN migrate_ext.leader(m.id) END AS leader OFFSET 0) l
+    SELECT migrate_ext.workers(m.id) AS workers,
+           r.needs_leader AND x.leader IS NULL AND NOT (r.settled AND l.entries = 0) AS lacking,
+           CASE WHEN x.leader IS NOT NULL THEN pg_catalog.pg_blocking_pids(x.leader) ELSE '{}' END AS blocked_by
+    FROM (SELECT CASE WHEN NOT r.finished THEN migrate_ext.leader(m.id) END AS leader OFFSET 0) x
 ) w
 WHERE m.visible OR (SELECT migrate_ext.is_granted('progress'));
 
