@@ -42,6 +42,15 @@ sub note_assertion
 	return;
 }
 
+# What a test that died says: the end of its log, but for the servers that are stopped then.
+sub last_words
+{
+	my ($file) = @_;
+	open my $log, '<', "$ENV{TESTLOGDIR}/regress_log_$file" or return;
+	my @lines = grep { /\S/ && !/^(#|waiting for server|server stopped)/ } <$log>;
+	return @lines ? substr($lines[-1] =~ s/\s+$//r, 0, 300) : ();
+}
+
 # What no assertion tells: a plan not kept, a death, a file skipped as a whole.
 sub note_end
 {
@@ -52,7 +61,7 @@ sub note_end
 	}
 	elsif (!$parser->failed && ($parser->has_problems || !$parser->tests_run))
 	{
-		my $why = join '; ', $parser->parse_errors, 'exit code ' . ($parser->exit // '?');
+		my $why = join '; ', $parser->parse_errors, 'exit code ' . ($parser->exit // '?'), last_words($file);
 		push @results, "fail $file: did not run to its end ($why)";
 	}
 	else

@@ -67,12 +67,11 @@ sub shared
 {
 	my $point = hold_point($node, 'verify_before_commit');
 	my $call = begin_call($node, "CALL migrate_ext.verify('t')");
-	wait_point($point, 3) or die "nobody shares it\n";
-	terminate_workers($node, 't', 'helper', 1);
-	sql(<<~SQL);
-		SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-		WHERE backend_type = 'migrate_ext helper' AND wait_event_type = 'Lock' LIMIT 1
-		SQL
+	# both told apart beforehand: one that is terminated is seen until it has ended, and then another comes
+	my $helpers = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'migrate_ext helper' AND $point->{pid} = ANY (pg_blocking_pids(pid))";
+	poll_query($node, "SELECT count(*) FROM ($helpers) AS h", '2') or die "nobody shares it\n";
+	my ($dies, $stays) = split /\n/, sql($helpers);
+	sql("SELECT pg_terminate_backend($dies), pg_cancel_backend($stays)");
 	poll_query($node, "SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'error' AND message ~ 'canceling'", 't', 30)
 		or die "nobody was cancelled\n";
 	release_point($point);
