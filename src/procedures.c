@@ -45,9 +45,6 @@ PG_FUNCTION_INFO_V1(migrate_ext_undo);
 PG_FUNCTION_INFO_V1(migrate_ext_complete);
 PG_FUNCTION_INFO_V1(migrate_ext_cancel);
 
-/* As libpq/libpq.h has it, which wants the headers of Kerberos and OpenSSL, too. */
-extern bool pq_check_connection(void);
-
 /* Between two looks at the migration's row. */
 #define POLL_MS 100
 
@@ -210,22 +207,6 @@ call_step_or_sleep(Call *call)
 	CHECK_FOR_INTERRUPTS();
 }
 
-/*
- * A caller who is gone waits for nothing: his request must neither be carried
- * out after he was given up, nor stand in the way of the one who asks again in
- * his place.  The server itself looks only while client_connection_check_interval
- * is set.  (No client: a background worker's session.)
- */
-static void
-check_client(void)
-{
-	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() || pq_check_connection())
-		return;
-	ClientConnectionLost = true;
-	InterruptPending = true;
-	CHECK_FOR_INTERRUPTS();
-}
-
 /* What a look at the row tells a waiting call. */
 typedef enum Verdict
 {
@@ -261,7 +242,6 @@ wait_until(Call *call, Judge judge, void *arg, bool with_work)
 		MemoryContextReset(run->scratch);
 		if (verdict == REACHED)
 			return;
-		check_client();
 		if (with_work)
 			call_step_or_sleep(call);
 		else

@@ -37,6 +37,9 @@
 #include "settings.h"
 #include "version.h"
 
+/* As libpq/libpq.h has it, which wants the headers of Kerberos and OpenSSL, too. */
+extern bool pq_check_connection(void);
+
 typedef struct PinnedSetting
 {
 	const char *name;
@@ -211,6 +214,23 @@ lock_extension(const Run *run)
 }
 
 /*
+ * A caller who is gone waits for nothing, and nobody reads what a call finds out
+ * for him: his request must neither be carried out after he was given up, nor
+ * stand in the way of the one who asks again in his place.  The server itself
+ * looks only while client_connection_check_interval is set.  (No client: a
+ * background worker's session.)
+ */
+static void
+check_client(void)
+{
+	if (MyProcPort == NULL || !WaitEventSetCanReportClosed() || pq_check_connection())
+		return;
+	ClientConnectionLost = true;
+	InterruptPending = true;
+	CHECK_FOR_INTERRUPTS();
+}
+
+/*
  * Begin a transaction of READ COMMITTED, read write, as superuser with pinned
  * settings, and load run->m (NULL if the migration is gone, or the extension).
  */
@@ -221,6 +241,7 @@ run_begin(Run *run)
 	if (run->in_session)
 	{
 		Assert(IsTransactionState() && !ActiveSnapshotSet());
+		check_client();
 		XactIsoLevel = XACT_READ_COMMITTED;
 		XactReadOnly = false;
 		XactDeferrable = false;

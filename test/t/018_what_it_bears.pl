@@ -1,4 +1,4 @@
-# What a migration bears: settings of roles and databases, errors that pass, a full disk. And what the
+# What a migration bears: settings of roles and databases, errors that pass, clients that die, a full disk. And what the
 # application sees of whatever its trigger meets: the table in the README's "What the application sees".
 use strict;
 use warnings;
@@ -178,6 +178,47 @@ sub passing_errors
 }
 
 # ---------------------------------------------------------------------------------------------
+# Clients that die
+
+# Whatever a call is about, it doesn't outlive who has asked for it. No NOTICE, or its sending would tell. Where a point
+# is given, the client dies while the call stands there.
+sub dies_asking
+{
+	my ($call, $point) = @_;
+	my $log      = -s $node->logfile;
+	my $hold     = $point ? hold_point($node, $point) : undef;
+	my $session  = begin_call($node, "SET client_min_messages = error;\nCALL migrate_ext.$call");
+	my $sessions = "SELECT count(*) FROM pg_stat_activity WHERE starts_with(query, \$\$CALL migrate_ext.$call\$\$) AND pid <> pg_backend_pid()";
+	poll_query($node, $sessions . ($hold ? " AND $hold->{pid} = ANY (pg_blocking_pids(pid))" : ''), '1');
+	$session->{run}->kill_kill;
+	release_point($hold) if $hold;
+	ok(poll_query($node, $sessions, '0'), "client gone: $call ends");
+	like(slurp_file($node->logfile, $log), qr/FATAL:  connection to client lost/, 'client gone: because of that');
+	return;
+}
+
+sub lost_clients
+{
+	sql(<<~'SQL');
+		CREATE TABLE left_alone (id int PRIMARY KEY, k int NOT NULL);
+		INSERT INTO left_alone SELECT g, g FROM generate_series(1, 1000) AS g;
+		SELECT migrate_ext.partition_by_hash('left_alone', 'k', 2);
+		SELECT migrate_ext.start('left_alone');
+		SQL
+	wait_live($node, 'left_alone');
+	dies_asking("verify('left_alone')", 'verify_before_commit');
+	is(sql("SELECT count(*) FROM migrate_ext.verifications WHERE migration = 'left_alone'"), '0', 'client gone: nothing is told of a comparison that has not ended');
+	my $holder = $node->background_psql('postgres');
+	$holder->query_safe('BEGIN; SELECT count(*) FROM left_alone');
+	dies_asking($_) for "rehearse('left_alone')", "finalize('left_alone', '1 h')", "wait_for('left_alone', 'swapped', '1 h')";
+	$holder->query_safe('COMMIT');
+	$holder->quit;
+	is(migration_state($node, 'left_alone'), 'live', 'client gone: nothing is done for it');
+	is(errors("\\set QUIET\nSET client_min_messages = error; CALL migrate_ext.finalize('left_alone', '60 s'); CALL migrate_ext.complete('left_alone')"), '', 'client gone: it is in nobody\'s way');
+	return;
+}
+
+# ---------------------------------------------------------------------------------------------
 # What the application sees
 
 # Both sides refuse what the other takes: partitions, n, v and the unique key of the target; m and u of the source.
@@ -334,6 +375,7 @@ settings();
 passing_errors(0, 0, 'by_leader', 'copied by the leader');
 passing_errors(1, 0, 'by_helper', 'copied by a helper');
 passing_errors(1, 1, 'drained', 'drained');
+lost_clients();
 seen_in($_) for qw(logging live swapped);
 without_library();
 full_disk();
