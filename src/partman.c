@@ -1,15 +1,15 @@
 /*-------------------------------------------------------------------------
  *
  * partman.c
- *	  Hands a table that is partitioned by range over to pg_partman 4: a row of
- *	  its table part_config, with which its maintenance makes the next partitions.
+ *	  Hands a table that is partitioned by range over to pg_partman 4 or 5: a row
+ *	  of its table part_config, with which its maintenance makes the next partitions.
  *
  * create_parent(), which writes that row for who begins with pg_partman, would
  * lock the table, make partitions of its own around today and a template table.
  * Here all is there already.  What pg_partman goes by is, beside the row:
  *
- *		name	"<anything>_p<lower bound>": integers are sorted, and taken for the
- *				bound, as the name says; times are sorted by datetime_string
+ *		name	"<anything>_p<lower bound>": up to version 4 integers are sorted, and
+ *				taken for the bound, as the name says; times are sorted by datetime_string
  *		bound	of the last partition: the next one begins an interval later
  *
  * So each partition must be called as we call them, and the last one must be a
@@ -58,6 +58,7 @@ static const char *const allowed[] = {
 /* What pg_partman is to know. */
 typedef struct Handover
 {
+	int version;  /* of the extension: 4 or 5 */
 	char *config; /* schema.part_config, of the extension's schema */
 	char *schema; /* of the extension */
 	char *parent; /* schema.table, not quoted: as pg_partman names it */
@@ -93,11 +94,12 @@ find_extension(Handover *h)
 		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
 						errmsg("extension \"pg_partman\" is not installed in this database"),
 						errhint("CREATE EXTENSION pg_partman, or complete without the option.")));
-	if (strncmp(version, "4.", 2) != 0)
+	h->version = atoi(version);
+	if (h->version != 4 && h->version != 5)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("pg_partman %s is not known", version),
-				 errdetail("Tables can be handed over to version 4."),
+				 errdetail("Tables can be handed over to versions 4 and 5."),
 				 errhint("Complete without the option, and call its create_parent() after that.")));
 	h->schema = sql_text("SELECT n.nspname FROM pg_catalog.pg_extension e"
 						 " JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
@@ -342,13 +344,26 @@ partman_check(const Migration *m, Jsonb *settings)
  */
 
 /*
+ * How pg_partman is to call the next partitions of a time, NULL for a number.  Version 5
+ * stops at quarters and weeks of the year, those with a letter; as it goes by
+ * bounds alone, partitions may be called after their first day from then on.
+ */
+static char *
+datetime_string(const Handover *h)
+{
+	char *format = axis_suffix_format(h->axis);
+
+	return h->version >= 5 && format != NULL && strchr(format, '"') ? "YYYY_MM_DD" : format;
+}
+
+/*
  * INSERT INTO part_config (parent_table, ..., premake, retention) SELECT ..., r.premake, r.retention
  * FROM jsonb_populate_record(NULL::part_config, '{"premake": 6, "retention": ...}') r
  */
 static void
 insert_config(const Handover *h, Jsonb *settings)
 {
-	char *format = axis_suffix_format(h->axis);
+	char *format = datetime_string(h);
 	StringInfoData columns;
 	StringInfoData values;
 	ListCell *lc;
@@ -361,10 +376,11 @@ insert_config(const Handover *h, Jsonb *settings)
 		appendStringInfo(&values, ", r.%s", quote_identifier(lfirst(lc)));
 	}
 	(void) sql_run("INSERT INTO %s (parent_table, control, partition_type, partition_interval,"
-				   " datetime_string%s) SELECT %s, %s, 'native', %s, %s%s"
+				   " datetime_string%s) SELECT %s, %s, %s, %s, %s%s"
 				   " FROM pg_catalog.jsonb_populate_record(NULL::%s, %s) r",
 				   h->config, columns.data, quote_literal_cstr(h->parent),
-				   quote_literal_cstr(h->key), quote_literal_cstr(axis_step(h->axis)),
+				   quote_literal_cstr(h->key), h->version >= 5 ? "'range'" : "'native'",
+				   quote_literal_cstr(axis_step(h->axis)),
 				   format ? quote_literal_cstr(format) : "NULL", values.data, h->config,
 				   quote_literal_cstr(json_text(settings)));
 }
