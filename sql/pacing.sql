@@ -28,6 +28,7 @@ SELECT settings FROM migrate_ext.migration WHERE name = 'paced';
 -- at 1 it stops. What a CALL tells goes by the time it takes: events tell instead
 SET client_min_messages = warning;
 SELECT migrate_ext.configure('paced', 'throttle_query', 'SELECT level FROM public.paced_load');
+CALL migrate_ext.run('paced', 'copying');
 CALL migrate_ext.run('paced', 'live', '1500 ms');
 SELECT DISTINCT message FROM migrate_ext.events WHERE kind = 'throttled';
 SELECT state, rows_done, waiting_for FROM migrate_ext.progress JOIN migrate_ext.migrations USING (migration, state) WHERE migration = 'paced';

@@ -81,6 +81,8 @@ SELECT differing(), (SELECT count(*) FROM t_new WHERE late = id);
 -- nothing changes with an error
 ALTER TABLE t ALTER COLUMN id TYPE bigint;
 SELECT migrate_ext.replace_sync('t');
+-- not while the leader is about to pause for it: that would come after resume
+SELECT helper.wait_until($$SELECT paused FROM migrate_ext.migrations WHERE migration = 't'$$);
 ALTER TABLE t ALTER COLUMN id TYPE int;
 SELECT migrate_ext.resume('t');
 SELECT migrate_ext.replace_sync('nosuch');
