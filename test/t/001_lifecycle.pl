@@ -62,7 +62,7 @@ sub plain_ok
 # ---------------------------------------------------------------------------------------------
 # Who listens hears of each event, once, and of nothing that was rolled back.
 
-my $listener = $node->background_psql('postgres');
+my $listener = open_session($node);
 $listener->query_safe('LISTEN migrate_ext');
 my @heard;
 

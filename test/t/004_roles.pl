@@ -242,7 +242,7 @@ sub owners_migrations
 
 	# the worker waits for the call's transaction, whatever the database's lock_timeout is
 	make_table('patient', 'app_group');
-	my $caller = $node->background_psql('postgres');
+	my $caller = open_session($node);
 	$caller->query_safe("BEGIN; SELECT migrate_ext.partition_by_hash('app.patient', 'k', 3); SELECT migrate_ext.start('patient');");
 	ok(poll_query($node, q{SELECT count(*) = 1 FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader'
 			AND wait_event = 'transactionid' AND backend_start < clock_timestamp() - interval '0.3 s'}),
@@ -253,7 +253,7 @@ sub owners_migrations
 	sql_as('app_member', "CALL migrate_ext.cancel('patient')", %MAY_CALL);
 
 	# a time-out of the caller's own counts, and leaves nothing behind
-	my $reader = $node->background_psql('postgres');
+	my $reader = open_session($node);
 	$reader->query_safe('BEGIN; SELECT count(*) FROM app.alone');
 	refused('app_member', "CALL migrate_ext.undo('alone', '60 s');", qr/57014.*statement timeout/,
 		'statement_timeout ends a CALL that waits', default_transaction_read_only => 'off', %NO_TRANSACTION_TIMEOUT);
@@ -267,7 +267,7 @@ sub owners_migrations
 	sql_as('app_member', "CALL migrate_ext.cancel('alone');", %MAY_CALL);
 
 	# what a request may do to sessions that are in the way is what its owner may
-	$reader = $node->background_psql('postgres');
+	$reader = open_session($node);
 	my $pid = $reader->query_safe('SELECT pg_backend_pid()');
 	make_table('guarded', 'app_owner');
 	sql_as('app_owner', "SELECT migrate_ext.partition_by_hash('app.guarded', 'k', 3); SELECT migrate_ext.start('guarded');", %MAY_CALL);

@@ -264,7 +264,7 @@ sub callers_transactions
 	my $waiting = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader' AND wait_event = 'transactionid'";
 	make_table('tx', 100);
 
-	my $session = $node->background_psql('postgres');
+	my $session = open_session($node);
 	$session->query_safe('BEGIN');
 	$session->query_safe("SELECT migrate_ext.partition_by_hash('tx', 'k', 3)");
 	$session->query_safe("SELECT migrate_ext.start('tx')");

@@ -76,7 +76,7 @@ sub stop_clients
 sub open_transaction
 {
 	my ($sql) = @_;
-	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $session = open_session($node, on_error_stop => 0);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 	$session->query_safe("BEGIN; $sql");
 	return { session => $session, pid => $pid };
@@ -247,7 +247,7 @@ sub readers_in_the_way
 # A statement is cancelled; its session is left alone.
 sub cancelled_readers
 {
-	my $holder = $node->background_psql('postgres', on_error_stop => 0);
+	my $holder = open_session($node, on_error_stop => 0);
 	$holder->query_until(qr/begun/, "\\echo begun\nSELECT pg_sleep(100) FROM t LIMIT 1;\n\\echo ended\n");
 	poll_query($node, q{SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'}, '1');
 	like(errors("CALL migrate_ext.finalize('t', '30 s', '{\"blockers\": \"cancel\"}')"), qr/session in the way cancelled/, 'cancel: the statement is cancelled, as asked');

@@ -130,7 +130,7 @@ sub killed
 sub enforce
 {
 	my $load = start_load();
-	my $session = $node->background_psql('postgres');
+	my $session = open_session($node);
 	sql("DROP TRIGGER slowly ON t");
 	sql("ALTER TABLE t ALTER k SET DEFAULT -1"); # so that no row comes without
 	sql("UPDATE t SET k = -1 WHERE k IS NULL");

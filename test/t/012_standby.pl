@@ -51,7 +51,7 @@ sub waits_for_ok
 sub old_reader
 {
 	my ($standby) = @_;
-	my $reader = $standby->background_psql('postgres');
+	my $reader = open_session($standby);
 	$reader->query_safe('BEGIN ISOLATION LEVEL REPEATABLE READ');
 	$reader->query_safe('SELECT count(*) FROM pg_class');
 	return $reader;

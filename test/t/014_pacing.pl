@@ -144,7 +144,7 @@ finish('query');
 sql('UPDATE load SET level = 1');
 begin(throttle_query => 'SELECT level >= 1 FROM public.load');
 stops_ok('throttle_query says 1', 'boolean query');
-my $session = $node->background_psql('postgres');
+my $session = open_session($node);
 $session->query_safe('BEGIN; LOCK TABLE load');
 waits_ok('throttle_query can.t be read within 500 ms', 'a query that waits');
 sql("SELECT migrate_ext.pause('t')");
@@ -174,8 +174,8 @@ finish('verification');
 
 # ---- sessions and locks ----
 
-my $holder = $node->background_psql('postgres');
-my $waiter = $node->background_psql('postgres');
+my $holder = open_session($node);
+my $waiter = open_session($node);
 $holder->query_safe("BEGIN; UPDATE t SET pad = 'held' WHERE id = 1");
 $waiter->query_until(qr/begun/, "\\echo begun\nUPDATE t SET pad = 'waited' WHERE id = 1;\n");
 ok(poll_query($node, "SELECT count(*) FROM pg_locks WHERE NOT granted", '1'), 'a session waits for a row');
@@ -194,7 +194,7 @@ $holder->query_safe('COMMIT');
 $waiter->quit;
 begin(throttle_query => 'SELECT true');
 stops_ok('throttle_query says 1', 'before the lock');
-$waiter = $node->background_psql('postgres');
+$waiter = open_session($node);
 $holder->query_safe("BEGIN; UPDATE t SET pad = 'held' WHERE id = 1");
 $waiter->query_until(qr/begun/, "\\echo begun\nUPDATE t SET pad = 'waited' WHERE id = 1;\n");
 ok(poll_query($node, "SELECT count(*) FROM pg_locks WHERE NOT granted", '1'), 'again');

@@ -88,7 +88,7 @@ step($pub, 'published', 'completed', "CALL migrate_ext.complete('published', tru
 sub slot_with_snapshot
 {
 	my ($slot) = @_;
-	my $reader = $pub->background_psql('postgres', replication => 'database');
+	my $reader = open_session($pub, replication => 'database');
 	$reader->query_safe('BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ');
 	$reader->query_safe("CREATE_REPLICATION_SLOT $slot LOGICAL pgoutput USE_SNAPSHOT");
 	return $reader;

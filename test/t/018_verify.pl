@@ -101,7 +101,7 @@ sub in_background
 # A transaction wrote before the range was read, on pages that are older than that, and commits after it.
 sub written_before
 {
-	my $session = $node->background_psql('postgres', on_error_stop => 1);
+	my $session = open_session($node, on_error_stop => 1);
 	my $read;
 	my $before;
 	$session->query_safe("BEGIN; UPDATE t_new SET note = 'late' WHERE id = 123456");

@@ -66,7 +66,7 @@ sql("SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '0')");
 wait_live($node, '<b>m & "co"</b>');
 
 # somebody in the way of the lock
-my $blocker = $node->background_psql('postgres');
+my $blocker = open_session($node);
 $blocker->query_safe("BEGIN");
 $blocker->query_safe(qq{SELECT count(*) FROM $table});
 my $finalize = begin_call($node, "CALL migrate_ext.finalize($M, '60 s')");

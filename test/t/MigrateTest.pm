@@ -17,9 +17,9 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   $node new_node restart_node make_standby private_installation
-  sql errors try_as sql_as refused pgoptions begin_call end_call
-  start_pgbench stop_pgbench pgbench_result pgbench_ok still_running
-  poll_query migration_state wait_state wait_live terminate_workers
+  sql errors errors_in_time try_as sql_as refused pgoptions open_session begin_call end_call
+  start_pgbench stop_pgbench pgbench_result pgbench_ok longest_wait still_running
+  start_clock lasted standstill longest_hold poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
   example_step example_sees
   counts rows_that_differ description described_ok tpcb_sums tpcb_ok
@@ -137,12 +137,22 @@ sub refused
 	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
 }
 
+# open_session(server, arguments of background_psql): a session whose time limit is each statement's own, however long it is
+# open
+sub open_session
+{
+	my ($server, %opt) = @_;
+	my $session = $server->background_psql('postgres', %opt);
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # begin_call(server, call, arguments of background_psql): a call that waits, in a session of its own, until
 # end_call, which returns its errors
 sub begin_call
 {
 	my ($server, $call, %opt) = @_;
-	my $session = $server->background_psql('postgres', on_error_stop => 0, %opt);
+	my $session = open_session($server, on_error_stop => 0, %opt);
 	$session->query_until(qr/begun/, "\\echo begun\n");
 	# what comes from here on is left for end_call, however soon
 	$session->{stdin} .= "$call;\n\\echo ended\n";
@@ -312,8 +322,7 @@ sub terminate_workers
 sub hold_point
 {
 	my ($node, $name) = @_;
-	my $session = $node->background_psql('postgres');
-	$session->set_query_timer_restart;
+	my $session = open_session($node);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 	$session->query_safe("SELECT migrate_ext.debug_hold('$name')");
 	return { node => $node, name => $name, session => $session, pid => $pid };
@@ -339,6 +348,7 @@ sub release_point
 sub drop_point
 {
 	my ($point) = @_;
+	$point->{session}{timeout}->start;
 	$point->{session}->quit;
 	return;
 }
