@@ -14,6 +14,7 @@ use Test::More;
 # A swap that holds its lock as long as this is an outage; measured: a few milliseconds.
 my $MAX_HOLD_MS = 1000;
 
+start_clock();
 $node = new_node('main');
 
 sub relation
@@ -177,8 +178,8 @@ $listener->quit;
 # What it cost
 is( sql("SELECT string_agg(direction, ' ' ORDER BY at) FROM migrate_ext.swaps"),
 	'finalize undo finalize', 'each swap is recorded');
-is( sql("SELECT bool_and(hold_ms > 0 AND hold_ms < $MAX_HOLD_MS AND wait_ms >= 0) FROM migrate_ext.swaps"),
-	't', 'each swap tells its wait and hold, and held for a moment only')
+is(sql('SELECT bool_and(hold_ms > 0 AND wait_ms >= 0) FROM migrate_ext.swaps'), 't', 'each swap tells its wait and hold');
+cmp_ok(longest_hold($node, 3), '<', $MAX_HOLD_MS, 'each swap held for a moment only')
   or diag(sql('SELECT direction, attempts, wait_ms, hold_ms, blockers FROM migrate_ext.swaps'));
 
 # The load was never in the way, nor anything in its way

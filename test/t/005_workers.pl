@@ -116,7 +116,7 @@ sub names_and_sharing
 	my $began = time;
 	sql("SELECT pg_terminate_backend($dead)");
 	ok(poll_query($node, "SELECT state = 'running' AND pid <> $dead FROM migrate_ext.batches WHERE migration = 'shared' AND batch = $range"), 'a range of the dead is taken over');
-	cmp_ok(time - $began, '<', $PAUSE_S, 'within a second');
+	cmp_ok(lasted($began), '<', $PAUSE_S, 'within a second');
 	wait_point($point, 3);
 
 	# all of them die in the middle of it
@@ -217,7 +217,7 @@ sub pause_and_cancel
 	my $began = time;
 	sql("SELECT migrate_ext.pause('slow', 'lunch')");
 	ok(poll_query($node, "SELECT count(*) FROM migrate_ext.batches WHERE migration = 'slow' AND state = 'running'", '0'), 'a pause while copying');
-	cmp_ok(time - $began, '<', $PAUSE_S, 'takes effect within a second');
+	cmp_ok(lasted($began), '<', $PAUSE_S, 'takes effect within a second');
 	ok(poll_query($node, workers_of('slow', 'helper'), '0'), 'helpers go');
 	my $done = sql("SELECT rows_done FROM migrate_ext.progress WHERE migration = 'slow'");
 	cmp_ok($done, '<', 8000, 'before the end');
@@ -562,6 +562,7 @@ sub standby_node
 	return;
 }
 
+start_clock();
 main_node();
 slots_node();
 databases_node();

@@ -10,6 +10,7 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use File::Basename qw(basename dirname);
 use IPC::Run;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -180,8 +181,8 @@ sub pgoptions
 # Load
 
 # start_pgbench(node, clients => 4, protocol => 'simple', isolation => undef, settings => {}, name => 'pgbench',
-# max_s => 900, args => []): pgbench in the background, TPC-B unless args name scripts. Its output goes to files: a pipe
-# that nobody reads would fill up and stop it.
+# max_s => 900, log => undef, args => []): pgbench in the background, TPC-B unless args name scripts. Its output goes to
+# files: a pipe that nobody reads would fill up and stop it. log: a folder for how long each transaction takes.
 sub start_pgbench
 {
 	my ($node, %opt) = @_;
@@ -191,6 +192,7 @@ sub start_pgbench
 		'--client' => $opt{clients}  // 4,
 		'--protocol' => $opt{protocol} // 'simple',
 		'--time' => $opt{max_s} // $LOAD_MAX_S,
+		defined $opt{log} ? ('--log', '--log-prefix' => "$opt{log}/log") : (),
 		@{ $opt{args} // [] },
 		'--host' => $node->host,
 		'--port' => $node->port,
@@ -201,6 +203,7 @@ sub start_pgbench
 	local $ENV{PGAPPNAME} = $opt{name} // 'pgbench';
 	my $load = {
 		file => $file,
+		log  => $opt{log},
 		run  => IPC::Run::start(\@command, '<', \undef, '>', "$file.out", '2>', "$file.err"),
 	};
 	push @loads, $load;
@@ -256,22 +259,114 @@ sub pgbench_ok
 	return;
 }
 
+# The longest of the clients' waits so far, in ms by the clock; what is left in pgbench's buffer doesn't count yet.
+sub longest_wait
+{
+	my ($load) = @_;
+	my $longest = 0;
+	for my $file (glob "$load->{log}/log*")
+	{
+		for (split /\n/, slurp_file($file))
+		{
+			# client, transaction, latency in us, script, time, time, lag behind the schedule in us
+			my (undef, undef, $us, undef, $s, $part, $lag) = split / /;
+			my $ms = ($us - ($lag // 0)) / 1000;
+			next if $ms <= $longest;
+			my $end = $s + $part / 1e6;
+			$ms -= 1000 * standstill($end - $ms / 1000, $end);
+			$longest = $ms if $ms > $longest;
+		}
+	}
+	return $longest;
+}
+
 # ---------------------------------------------------------------------------------------------
 # Waiting
 
-# poll_query(node, query, expected = 't', deadline = the default): true once the query answers so
+# A clock for upper bounds: a process of its own that sleeps 10 ms at a time and notes when it is awake. Where processes have
+# to wait for a processor, or the whole machine stands still, it is late like the others, and a second takes longer.
+my $TICKS_A_SECOND = 100;
+my $clock;
+
+sub start_clock
+{
+	my $file = PostgreSQL::Test::Utils::tempdir('clock') . '/ticks';
+	my $program = <<~'PERL';
+		my ($file, $parent) = @ARGV;
+		open my $out, '>>', $file or die;
+		while (getppid() == $parent)
+		{
+			Time::HiRes::usleep(9_900);
+			syswrite $out, pack('d', Time::HiRes::time()) or die;
+		}
+		PERL
+	my $parent = $$;
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0)
+	{
+		open STDOUT, '>', '/dev/null';
+		exec $^X, '-MTime::HiRes', '-e', $program, $file, $parent or POSIX::_exit(1);
+	}
+	$clock = { file => $file, pid => $pid };
+	my $deadline = time + $DEADLINE_S;
+	until (-s $file)
+	{
+		die "the clock does not go\n" if time > $deadline;
+		usleep(10_000);
+	}
+	return;
+}
+
+# lasted(from, to = now): seconds by that clock, of times as time() has them
+sub lasted
+{
+	my ($from, $to) = @_;
+	$to //= time;
+	waitpid($clock->{pid}, POSIX::WNOHANG()) == 0 or die "the clock stands\n";
+	open my $in, '<:raw', $clock->{file} or die "$clock->{file}: $!";
+	local $/;
+	my $ticks = grep { $_ >= $from && $_ < $to } unpack 'd*', <$in>;
+	return $ticks / $TICKS_A_SECOND;
+}
+
+# Seconds that the clock lacks in that time: nobody waits for what happened in them.
+sub standstill
+{
+	my ($from, $to) = @_;
+	my $lacks = $to - $from - lasted($from, $to);
+	return $lacks > 0 ? $lacks : 0;
+}
+
+# longest_hold(node, swaps): for how long the last so many swaps held their locks, in ms, at most
+sub longest_hold
+{
+	my ($node, $swaps) = @_;
+	my $longest = 0;
+	for (split /\n/, $node->safe_psql('postgres',
+			"SELECT extract(epoch FROM at), hold_ms FROM (SELECT * FROM migrate_ext.swaps ORDER BY at DESC LIMIT $swaps) AS s WHERE hold_ms IS NOT NULL"))
+	{
+		my ($at, $ms) = split /\|/;
+		$ms -= 1000 * standstill($at - $ms / 1000, $at + $ms / 1000);
+		$longest = $ms if $ms > $longest;
+	}
+	return $longest;
+}
+
+# poll_query(node, query, expected = 't', deadline = the default): true once the query answers so. A deadline that is given
+# is by the clock, where one has been started.
 sub poll_query
 {
 	my ($node, $query, $expected, $deadline_s) = @_;
 	$expected   //= 't';
+	my $by_clock = defined $deadline_s && $clock;
 	$deadline_s //= $DEADLINE_S;
-	my $deadline = time + $deadline_s;
+	my $began = time;
 	my ($stdout, $stderr);
 	while (1)
 	{
 		$node->psql('postgres', $query, stdout => \$stdout, stderr => \$stderr);
 		return 1 if $stdout eq $expected && $stderr eq '';
-		last if time > $deadline;
+		last if ($by_clock ? lasted($began) : time - $began) > $deadline_s;
 		usleep(50_000);
 	}
 	diag("gave up after $deadline_s s on: $query\nexpected: $expected\nlast: $stdout\n$stderr");
@@ -464,6 +559,11 @@ sub tpcb_ok
 END
 {
 	my $exit_code = $?;
+	if ($clock)
+	{
+		kill 'TERM', $clock->{pid};
+		waitpid $clock->{pid}, 0;
+	}
 	eval { $_->{run}->kill_kill } for @loads;
 	$? = $exit_code;
 }
