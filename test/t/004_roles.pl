@@ -14,7 +14,8 @@ use Test::More;
 # Settings come and go.
 my ($major) = qx(pg_config --version) =~ /(\d+)/;
 my %NO_TRANSACTION_TIMEOUT = $major >= 17 ? (transaction_timeout => '0') : ();
-my %NO_TIMEOUT = (statement_timeout => '0', %NO_TRANSACTION_TIMEOUT);
+my %MAY_IDLE = (idle_session_timeout => '0', idle_in_transaction_session_timeout => '0');
+my %NO_TIMEOUT = (statement_timeout => '0', %MAY_IDLE, %NO_TRANSACTION_TIMEOUT);
 
 # What the test itself needs, in spite of what the database has: see make_hostile.
 my %SANE = (
@@ -26,9 +27,7 @@ my %SANE = (
 	row_security                        => 'on',
 	standard_conforming_strings         => 'on',
 	%NO_TIMEOUT,
-	lock_timeout                        => '0',
-	idle_session_timeout                => '0',
-	idle_in_transaction_session_timeout => '0');
+	lock_timeout                        => '0');
 
 $ENV{PGOPTIONS} = pgoptions(%SANE);
 
@@ -106,7 +105,8 @@ sub make_hostile
 	return;
 }
 
-# What a call itself needs: it writes, and may take its time. Everything else stays hostile.
+# What a call itself needs: it writes, and may take its time, as may psql between two statements. Everything else stays
+# hostile.
 my %MAY_CALL = (default_transaction_read_only => 'off', %NO_TIMEOUT);
 
 # ---------------------------------------------------------------------------------------------
@@ -256,7 +256,7 @@ sub owners_migrations
 	my $reader = open_session($node);
 	$reader->query_safe('BEGIN; SELECT count(*) FROM app.alone');
 	refused('app_member', "CALL migrate_ext.undo('alone', '60 s');", qr/57014.*statement timeout/,
-		'statement_timeout ends a CALL that waits', default_transaction_read_only => 'off', %NO_TRANSACTION_TIMEOUT);
+		'statement_timeout ends a CALL that waits', default_transaction_read_only => 'off', %MAY_IDLE, %NO_TRANSACTION_TIMEOUT);
 	$reader->query_safe('COMMIT');
 	$reader->quit;
 	ok(poll_query($node, "SELECT goal FROM migrate_ext.migrations WHERE migration = 'alone'", 'swapped'),
