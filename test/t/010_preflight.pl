@@ -35,7 +35,7 @@ sql_as('shop', "SELECT migrate_ext.add_sharding_key('orders', 'region', 'int',
 sql("VACUUM ANALYZE orders");
 
 # A session that inserts without the key waits for no other that has done so, and not for its end either.
-my $open = $node->background_psql('postgres', extra_params => [ '-U', 'web' ]);
+my $open = open_session($node, extra_params => [ '-U', 'web' ]);
 $open->query_safe('BEGIN');
 $open->query_safe('INSERT INTO orders (id, customer) VALUES (30001, 1)');
 sql_as('web', "SET lock_timeout = '1 ms'; INSERT INTO orders (id, customer) VALUES (30002, 1)");
@@ -76,7 +76,7 @@ cmp_ok($read, '<=', 256 + 32 + 1000, 'but not all of them');
 like($all, qr/is given in all of the \d+ rows written since it was added, as far as they were looked for/, 'and it says so');
 
 # Nobody is waited for.
-my $holder = $node->background_psql('postgres');
+my $holder = open_session($node);
 $holder->query_safe('BEGIN');
 $holder->query_safe('LOCK TABLE orders IN ACCESS EXCLUSIVE MODE');
 like(told('shop', '^rows', '.'), qr/^info: were not looked at/, 'where somebody holds the strongest lock, preflight says what it left out');

@@ -55,14 +55,33 @@ sub make_table
 	return;
 }
 
+# Whoever is held back looks at limits once a second, and tells what he saw. Who is paused has none: so the pause comes
+# when he has just told, and he finds it before he looks again.
+sub pause_between_looks
+{
+	sql(<<~'SQL');
+		DO $$
+		DECLARE
+			before timestamptz := (SELECT seen_at FROM migrate_ext.throttle);
+		BEGIN
+			FOR i IN 1 .. 500 LOOP
+				EXIT WHEN (SELECT seen_at > before FROM migrate_ext.throttle);
+				PERFORM pg_sleep(0.01);
+			END LOOP;
+			PERFORM migrate_ext.pause('t', 'lunch');
+		END $$;
+		SQL
+	return;
+}
+
 # Held back until it is paused, so that the pause meets it on its way.
 sub paused
 {
 	my $before = verifications();
 	configure('t', 'throttle_query', 'SELECT true');
-	my $call = begin_call($node, "CALL migrate_ext.verify('t', '3 s')");
+	my $call = begin_call($node, "CALL migrate_ext.verify('t', '6 s')");
 	waits_ok('t', '^pacing, stopped: throttle_query', 'verification');
-	sql("SELECT migrate_ext.pause('t', 'lunch')");
+	pause_between_looks();
 	configure('t', 'throttle_query', '');
 	ok(poll_query($node, 'SELECT count(*) FROM migrate_ext.verifications', $before + 1, 30), 'a paused verification ends when its time is up')
 	  or sql("SELECT migrate_ext.resume('t')");

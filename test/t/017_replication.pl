@@ -88,7 +88,7 @@ step($pub, 'published', 'completed', "CALL migrate_ext.complete('published', tru
 sub slot_with_snapshot
 {
 	my ($slot) = @_;
-	my $reader = $pub->background_psql('postgres', replication => 'database');
+	my $reader = open_session($pub, replication => 'database');
 	$reader->query_safe('BEGIN READ ONLY ISOLATION LEVEL REPEATABLE READ');
 	$reader->query_safe("CREATE_REPLICATION_SLOT $slot LOGICAL pgoutput USE_SNAPSHOT");
 	return $reader;
@@ -132,7 +132,9 @@ on_pub("SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots WHE
 sub restart_worker
 {
 	on_sub('ALTER SUBSCRIPTION s DISABLE');
-	poll_query($sub, "SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL", 0);
+	poll_query($sub, "SELECT count(*) FROM pg_stat_subscription WHERE pid IS NOT NULL", 0) or die "the worker does not end\n";
+	# the other end of its connection may be there for longer, and would make the next one fail
+	poll_query($pub, "SELECT active FROM pg_replication_slots WHERE slot_name = 's'", 'f') or die "the slot is not let go\n";
 	on_sub('ALTER SUBSCRIPTION s ENABLE');
 	return;
 }

@@ -361,7 +361,7 @@ sub send_to_points
 		ok(poll_query($node, "SELECT count(DISTINCT name) $standing", scalar @there), "$point: somebody stands there")
 		  or die sql('SELECT application_name, backend_type, wait_event, query FROM pg_stat_activity WHERE datname IS NOT NULL ORDER BY 1');
 		my %found = map { /^(\w+)\|(.*)/ } split /\n/, sql("SELECT DISTINCT ON (name) name, pid, backend_type LIKE 'migrate_ext%' $standing");
-		@$_{qw(pid worker)} = split /\|/, $found{ $_->{table} } // '0|f' for @there;
+		@$_{qw(pid worker)} = split /\|/, $found{ $_->{table} } // die("$point: $_->{table} is gone\n") for @there;
 	}
 	return $points;
 }

@@ -25,7 +25,7 @@ sub found_ok
 {
 	my ($after, $found, $name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return ok(poll_query($node, <<~SQL, 't', 30), $name);
+	return ok(poll_query($node, <<~SQL), $name);
 		SELECT bool_or(format('%s|%s|%s', missing, extra, different) = '$found')
 		FROM (SELECT * FROM migrate_ext.verifications ORDER BY verified_at OFFSET $after) v
 		SQL
@@ -46,7 +46,7 @@ sub finds_ok
 sub repair
 {
 	sql("SELECT migrate_ext.repair('t')");
-	poll_query($node, "SELECT verified_at IS NOT NULL FROM migrate_ext.migration WHERE name = 't'", 't', 30) or die "not repaired\n";
+	poll_query($node, "SELECT verified_at IS NOT NULL FROM migrate_ext.migration WHERE name = 't'") or die "not repaired\n";
 	return;
 }
 
@@ -72,7 +72,7 @@ sub shared
 	poll_query($node, "SELECT count(*) FROM ($helpers) AS h", '2') or die "nobody shares it\n";
 	my ($dies, $stays) = split /\n/, sql($helpers);
 	sql("SELECT pg_terminate_backend($dies), pg_cancel_backend($stays)");
-	poll_query($node, "SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'error' AND message ~ 'canceling'", 't', 30)
+	poll_query($node, "SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'error' AND message ~ 'canceling'")
 		or die "nobody was cancelled\n";
 	release_point($point);
 	is(end_call($call), '', 'verified by several processes, one of which died and one was cancelled');
@@ -101,7 +101,7 @@ sub in_background
 # A transaction wrote before the range was read, on pages that are older than that, and commits after it.
 sub written_before
 {
-	my $session = $node->background_psql('postgres', on_error_stop => 1);
+	my $session = open_session($node, on_error_stop => 1);
 	my $read;
 	my $before;
 	$session->query_safe("BEGIN; UPDATE t_new SET note = 'late' WHERE id = 123456");

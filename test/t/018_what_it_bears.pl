@@ -208,7 +208,7 @@ sub lost_clients
 	wait_live($node, 'left_alone');
 	dies_asking("verify('left_alone')", 'verify_before_commit');
 	is(sql("SELECT count(*) FROM migrate_ext.verifications WHERE migration = 'left_alone'"), '0', 'client gone: nothing is told of a comparison that has not ended');
-	my $holder = $node->background_psql('postgres');
+	my $holder = open_session($node);
 	$holder->query_safe('BEGIN; SELECT count(*) FROM left_alone');
 	dies_asking($_) for "rehearse('left_alone')", "finalize('left_alone', '1 h')", "wait_for('left_alone', 'swapped', '1 h')";
 	$holder->query_safe('COMMIT');
@@ -285,7 +285,7 @@ sub seen_in
 		sql($fill_in->($seen->{before})) if $seen->{before};
 		if ($seen->{lock})
 		{
-			$holder = $node->background_psql('postgres');
+			$holder = open_session($node);
 			$holder->query_safe($fill_in->('BEGIN; LOCK TABLE BACK IN ACCESS EXCLUSIVE MODE'));
 		}
 		my $err = errors($fill_in->($seen->{write}));

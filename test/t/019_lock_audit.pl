@@ -191,7 +191,7 @@ sub live_by_key
 # Who is in the way of a call in the caller's transaction makes it fail, soon.
 sub calls_are_bounded
 {
-	my $holder = $node->background_psql('postgres');
+	my $holder = open_session($node);
 	sql('CREATE TABLE busy (id int PRIMARY KEY)');
 	$holder->query_safe('BEGIN; LOCK TABLE busy IN ACCESS SHARE MODE');
 	like(errors("SELECT migrate_ext.add_sharding_key('busy', 'k', 'int')"), qr/ERROR:  55P03/, 'add_sharding_key does not wait for ever');

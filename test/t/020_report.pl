@@ -66,14 +66,16 @@ sql("SELECT migrate_ext.configure($M, 'throttle_rows_per_second', '0')");
 wait_live($node, '<b>m & "co"</b>');
 
 # somebody in the way of the lock
-my $blocker = $node->background_psql('postgres');
+my $blocker = open_session($node);
 $blocker->query_safe("BEGIN");
 $blocker->query_safe(qq{SELECT count(*) FROM $table});
 my $finalize = begin_call($node, "CALL migrate_ext.finalize($M, '60 s')");
 ok(poll_query($node, q{SELECT count(*) > 0 FROM migrate_ext.events WHERE kind = 'lock_attempt'}, 't', 60), 'an attempt has failed');
 $blocker->query_safe('COMMIT');
 $blocker->quit;
-end_call($finalize, 'finalize');
+is(end_call($finalize), '', 'swapped when he has gone');
+# written once the swap has been committed
+poll_query($node, 'SELECT count(*) = 0 FROM migrate_ext.swaps WHERE hold_ms IS NULL') or die "how long it held the locks is not told\n";
 
 ($page, $section) = page('swapped');
 like($section->{$_}, qr/<svg.*<path class="line" d="M[\d. L]+"/s, "swapped: a line of $_") for qw(rate log);

@@ -10,6 +10,7 @@ use warnings FATAL => 'all';
 use Exporter 'import';
 use File::Basename qw(basename dirname);
 use IPC::Run;
+use POSIX ();
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,9 +18,9 @@ use Time::HiRes qw(time usleep);
 
 our @EXPORT = qw(
   $node new_node restart_node make_standby private_installation
-  sql errors try_as sql_as refused pgoptions begin_call end_call
-  start_pgbench stop_pgbench pgbench_result pgbench_ok still_running
-  poll_query migration_state wait_state wait_live terminate_workers
+  sql errors errors_in_time try_as sql_as refused pgoptions open_session begin_call end_call
+  start_pgbench stop_pgbench pgbench_result pgbench_ok longest_wait still_running
+  start_clock lasted standstill longest_hold poll_query migration_state wait_state wait_live terminate_workers
   hold_point wait_point release_point drop_point
   example_step example_sees
   counts rows_that_differ description described_ok tpcb_sums tpcb_ok
@@ -112,6 +113,24 @@ sub errors
 	return $err;
 }
 
+# errors_in_time(call, like, seconds = 4): what a call says that gives up when its time is up; call(seconds) makes it. Where
+# that was too short to come to what it should say, on a machine that has other things to do, it is made again with
+# four times as much. Returns the errors, and the seconds.
+sub errors_in_time
+{
+	my ($call, $like, $seconds) = @_;
+	$seconds //= 4;
+	my $errors = $call->($seconds);
+	for (1 .. 2)
+	{
+		last if $errors =~ $like || $errors !~ /MX002/;
+		note "$seconds s were not enough";
+		$seconds *= 4;
+		$errors = $call->($seconds);
+	}
+	return ($errors, $seconds);
+}
+
 # try_as(role, statements, settings): (exit code, output, errors)
 sub try_as
 {
@@ -137,12 +156,22 @@ sub refused
 	return ok($exit != 0 && $err =~ $like, $name) || diag("exit $exit, output $out, errors $err");
 }
 
+# open_session(server, arguments of background_psql): a session whose time limit is each statement's own, however long it is
+# open
+sub open_session
+{
+	my ($server, %opt) = @_;
+	my $session = $server->background_psql('postgres', %opt);
+	$session->set_query_timer_restart;
+	return $session;
+}
+
 # begin_call(server, call, arguments of background_psql): a call that waits, in a session of its own, until
 # end_call, which returns its errors
 sub begin_call
 {
 	my ($server, $call, %opt) = @_;
-	my $session = $server->background_psql('postgres', on_error_stop => 0, %opt);
+	my $session = open_session($server, on_error_stop => 0, %opt);
 	$session->query_until(qr/begun/, "\\echo begun\n");
 	# what comes from here on is left for end_call, however soon
 	$session->{stdin} .= "$call;\n\\echo ended\n";
@@ -170,8 +199,8 @@ sub pgoptions
 # Load
 
 # start_pgbench(node, clients => 4, protocol => 'simple', isolation => undef, settings => {}, name => 'pgbench',
-# max_s => 900, args => []): pgbench in the background, TPC-B unless args name scripts. Its output goes to files: a pipe
-# that nobody reads would fill up and stop it.
+# max_s => 900, log => undef, args => []): pgbench in the background, TPC-B unless args name scripts. Its output goes to
+# files: a pipe that nobody reads would fill up and stop it. log: a folder for how long each transaction takes.
 sub start_pgbench
 {
 	my ($node, %opt) = @_;
@@ -181,6 +210,7 @@ sub start_pgbench
 		'--client' => $opt{clients}  // 4,
 		'--protocol' => $opt{protocol} // 'simple',
 		'--time' => $opt{max_s} // $LOAD_MAX_S,
+		defined $opt{log} ? ('--log', '--log-prefix' => "$opt{log}/log") : (),
 		@{ $opt{args} // [] },
 		'--host' => $node->host,
 		'--port' => $node->port,
@@ -191,6 +221,7 @@ sub start_pgbench
 	local $ENV{PGAPPNAME} = $opt{name} // 'pgbench';
 	my $load = {
 		file => $file,
+		log  => $opt{log},
 		run  => IPC::Run::start(\@command, '<', \undef, '>', "$file.out", '2>', "$file.err"),
 	};
 	push @loads, $load;
@@ -246,22 +277,114 @@ sub pgbench_ok
 	return;
 }
 
+# The longest of the clients' waits so far, in ms by the clock; what is left in pgbench's buffer doesn't count yet.
+sub longest_wait
+{
+	my ($load) = @_;
+	my $longest = 0;
+	for my $file (glob "$load->{log}/log*")
+	{
+		for (split /\n/, slurp_file($file))
+		{
+			# client, transaction, latency in us, script, time, time, lag behind the schedule in us
+			my (undef, undef, $us, undef, $s, $part, $lag) = split / /;
+			my $ms = ($us - ($lag // 0)) / 1000;
+			next if $ms <= $longest;
+			my $end = $s + $part / 1e6;
+			$ms -= 1000 * standstill($end - $ms / 1000, $end);
+			$longest = $ms if $ms > $longest;
+		}
+	}
+	return $longest;
+}
+
 # ---------------------------------------------------------------------------------------------
 # Waiting
 
-# poll_query(node, query, expected = 't', deadline = the default): true once the query answers so
+# A clock for upper bounds: a process of its own that sleeps 10 ms at a time and notes when it is awake. Where processes have
+# to wait for a processor, or the whole machine stands still, it is late like the others, and a second takes longer.
+my $TICKS_A_SECOND = 100;
+my $clock;
+
+sub start_clock
+{
+	my $file = PostgreSQL::Test::Utils::tempdir('clock') . '/ticks';
+	my $program = <<~'PERL';
+		my ($file, $parent) = @ARGV;
+		open my $out, '>>', $file or die;
+		while (getppid() == $parent)
+		{
+			Time::HiRes::usleep(9_900);
+			syswrite $out, pack('d', Time::HiRes::time()) or die;
+		}
+		PERL
+	my $parent = $$;
+	my $pid = fork // die "fork: $!";
+	if ($pid == 0)
+	{
+		open STDOUT, '>', '/dev/null';
+		exec $^X, '-MTime::HiRes', '-e', $program, $file, $parent or POSIX::_exit(1);
+	}
+	$clock = { file => $file, pid => $pid };
+	my $deadline = time + $DEADLINE_S;
+	until (-s $file)
+	{
+		die "the clock does not go\n" if time > $deadline;
+		usleep(10_000);
+	}
+	return;
+}
+
+# lasted(from, to = now): seconds by that clock, of times as time() has them
+sub lasted
+{
+	my ($from, $to) = @_;
+	$to //= time;
+	waitpid($clock->{pid}, POSIX::WNOHANG()) == 0 or die "the clock stands\n";
+	open my $in, '<:raw', $clock->{file} or die "$clock->{file}: $!";
+	local $/;
+	my $ticks = grep { $_ >= $from && $_ < $to } unpack 'd*', <$in>;
+	return $ticks / $TICKS_A_SECOND;
+}
+
+# Seconds that the clock lacks in that time: nobody waits for what happened in them.
+sub standstill
+{
+	my ($from, $to) = @_;
+	my $lacks = $to - $from - lasted($from, $to);
+	return $lacks > 0 ? $lacks : 0;
+}
+
+# longest_hold(node, swaps): for how long the last so many swaps held their locks, in ms, at most
+sub longest_hold
+{
+	my ($node, $swaps) = @_;
+	my $longest = 0;
+	for (split /\n/, $node->safe_psql('postgres',
+			"SELECT extract(epoch FROM at), hold_ms FROM (SELECT * FROM migrate_ext.swaps ORDER BY at DESC LIMIT $swaps) AS s WHERE hold_ms IS NOT NULL"))
+	{
+		my ($at, $ms) = split /\|/;
+		$ms -= 1000 * standstill($at - $ms / 1000, $at + $ms / 1000);
+		$longest = $ms if $ms > $longest;
+	}
+	return $longest;
+}
+
+# poll_query(node, query, expected = 't', deadline = the default): true once the query answers so. A deadline that is given
+# is by the clock, where one has been started.
 sub poll_query
 {
 	my ($node, $query, $expected, $deadline_s) = @_;
 	$expected   //= 't';
+	my $by_clock = defined $deadline_s && $clock;
 	$deadline_s //= $DEADLINE_S;
-	my $deadline = time + $deadline_s;
+	my $began = time;
 	my ($stdout, $stderr);
 	while (1)
 	{
 		$node->psql('postgres', $query, stdout => \$stdout, stderr => \$stderr);
 		return 1 if $stdout eq $expected && $stderr eq '';
-		last if time > $deadline;
+		last if ($by_clock ? lasted($began) : time - $began) > $deadline_s;
 		usleep(50_000);
 	}
 	diag("gave up after $deadline_s s on: $query\nexpected: $expected\nlast: $stdout\n$stderr");
@@ -312,8 +435,7 @@ sub terminate_workers
 sub hold_point
 {
 	my ($node, $name) = @_;
-	my $session = $node->background_psql('postgres');
-	$session->set_query_timer_restart;
+	my $session = open_session($node);
 	my $pid = $session->query_safe('SELECT pg_backend_pid()');
 	$session->query_safe("SELECT migrate_ext.debug_hold('$name')");
 	return { node => $node, name => $name, session => $session, pid => $pid };
@@ -339,6 +461,7 @@ sub release_point
 sub drop_point
 {
 	my ($point) = @_;
+	$point->{session}{timeout}->start;
 	$point->{session}->quit;
 	return;
 }
@@ -454,6 +577,11 @@ sub tpcb_ok
 END
 {
 	my $exit_code = $?;
+	if ($clock)
+	{
+		kill 'TERM', $clock->{pid};
+		waitpid $clock->{pid}, 0;
+	}
 	eval { $_->{run}->kill_kill } for @loads;
 	$? = $exit_code;
 }
