@@ -127,6 +127,26 @@ CALL migrate_ext.run('c', 'live');
 CALL migrate_ext.finalize('c', '30 seconds');
 SELECT count(*) FILTER (WHERE n.k = p.k) AS by_k, count(*) FILTER (WHERE n.k = p.k2) AS by_k2 FROM c n JOIN p ON p.id = n.p;
 CALL migrate_ext.complete('c');
+-- the name of a type is no statement
 SET client_min_messages = error;
+CREATE ROLE mallory;
+GRANT USAGE, CREATE ON SCHEMA replace_sync TO mallory;
+SET SESSION AUTHORIZATION mallory;
+SET search_path = replace_sync;
+CREATE TABLE own (id int PRIMARY KEY, k int NOT NULL);
+SELECT migrate_ext.partition_by_hash('own', 'k', 2);
+CREATE FUNCTION evil() RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN ALTER ROLE mallory SUPERUSER; END IF;
+	RETURN ''' || replace_sync.evil() || ''';
+END $$;
+CREATE TYPE "a' || replace_sync.evil() || '" AS ENUM ('x');
+ALTER TABLE own ADD COLUMN c "a' || replace_sync.evil() || '" DEFAULT 'x';
+SELECT migrate_ext.replace_sync('own');
+SELECT a.atttypid::regtype, r.rolsuper FROM pg_attribute a, pg_roles r
+WHERE a.attrelid = 'own_new'::regclass AND a.attname = 'c' AND r.rolname = 'mallory';
+CALL migrate_ext.cancel('own');
+RESET SESSION AUTHORIZATION;
 SELECT count(migrate_ext.forget(migration)::text) > 0 FROM migrate_ext.migrations WHERE state IN ('completed', 'cancelled');
 DROP SCHEMA replace_sync CASCADE;
+DROP ROLE mallory;

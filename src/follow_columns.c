@@ -94,12 +94,15 @@ default_text(Form_pg_attribute att)
 static char *
 missing_text(Form_pg_attribute att)
 {
+	char *cast;
+
 	if (!att->atthasmissing)
 		return NULL;
+	cast = quote_literal_cstr(psprintf("::%s", column_type(att)));
 	return sql_text("SELECT pg_catalog.quote_literal((attmissingval::pg_catalog.text"
-					"::pg_catalog.text[])[1]) || '::%s' FROM pg_catalog.pg_attribute"
+					"::pg_catalog.text[])[1]) || %s FROM pg_catalog.pg_attribute"
 					" WHERE attrelid = %u AND attnum = %d",
-					column_type(att), att->attrelid, att->attnum);
+					cast, att->attrelid, att->attnum);
 }
 
 /*
