@@ -265,6 +265,7 @@ mirror_rest(Mirror *mirror)
 		hash_get_num_entries(mirror->places) > MAX_KEPT_PLACES)
 		return false;
 	close_tables(mirror);
+	mirror->parent_owner = NULL;
 	MemoryContextReset(mirror->call_context);
 	return true;
 }
@@ -275,9 +276,10 @@ mirror_wake(Mirror *mirror)
 {
 	ResourceOwner save_owner = CurrentResourceOwner;
 
+	/* whoever has it now may open it anew himself: the owner of before is gone */
+	mirror->parent_owner = save_owner;
 	if (mirror->generation != watched_changes)
 		return false;
-	mirror->parent_owner = save_owner;
 	mirror->owner = ResourceOwnerCreate(save_owner, "migrate_ext mirror");
 	CurrentResourceOwner = mirror->owner;
 	open_root(mirror);
