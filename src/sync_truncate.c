@@ -263,12 +263,11 @@ delete_partition_rows(Migration *m, Oid leaf)
 }
 
 /*
- * Lock the original as what is to come needs it.  False: there is nothing to
- * do, it is gone, empty (a TRUNCATE of the whole comes to each leaf, too), or
- * not the back side.
+ * Lock the original.  False: there is nothing to do, it is gone, empty (a TRUNCATE of
+ * the whole comes to each leaf, too), or not the back side.
  */
 static bool
-open_original(SyncTable *table, LOCKMODE lockmode)
+is_to_follow(SyncTable *table, LOCKMODE lockmode)
 {
 	Relation original = try_table_open(table->m->source, lockmode);
 	bool result;
@@ -278,6 +277,16 @@ open_original(SyncTable *table, LOCKMODE lockmode)
 	result = sync_is_reverse(table, original) && RelationGetNumberOfBlocks(original) > 0;
 	table_close(original, NoLock);
 	return result;
+}
+
+/*
+ * The same as what is to come needs it.  Nobody is locked out of a table that is not the
+ * back side: before the swap it is the application's.
+ */
+static bool
+open_original(SyncTable *table, LOCKMODE lockmode)
+{
+	return is_to_follow(table, AccessShareLock) && is_to_follow(table, lockmode);
 }
 
 /* TRUNCATE of the source. */

@@ -19,16 +19,16 @@ use Test::More;
 my $SWAPS = 'live-swapped swapped-live created-live swap unswap';
 my %ALLOWED = (
 	# installed, started over, going live, drained and mended, made on the original when it is the other table
-	'source ShareRowExclusiveLock' => "created-logging copying-logging catching_up-live live-live swapped-swapped $SWAPS replace_sync",
+	'source ShareRowExclusiveLock' => "created-logging copying-logging catching_up-logging catching_up-live live-live swapped-swapped $SWAPS replace_sync",
 	# a trigger made by hand dropped, CHECKs made on the original, both ends, enforce_key
 	'source AccessExclusiveLock' => "live-live swapped-swapped swapped-completed live-cancelled created-none $SWAPS",
 	# no application is there yet, but for a target that was given to us
-	'target AccessExclusiveLock'      => "copying-logging indexing-catching_up live-live swapped-completed live-cancelled $SWAPS partition_by_hash",
+	'target AccessExclusiveLock'      => "copying-logging catching_up-logging indexing-catching_up live-live swapped-completed live-cancelled $SWAPS partition_by_hash",
 	'target ShareLock'                => 'indexing-catching_up',
 	# the triggers for the way back; then what is made while live
 	'target ShareRowExclusiveLock'    => "catching_up-catching_up live-live $SWAPS",
-	'partition AccessExclusiveLock'   => 'copying-logging indexing-indexing indexing-catching_up swapped-completed live-cancelled partition_by_hash',
-	'partition ShareLock'             => 'copying-logging indexing-indexing',
+	'partition AccessExclusiveLock'   => 'copying-logging catching_up-logging indexing-indexing indexing-catching_up swapped-completed live-cancelled partition_by_hash',
+	'partition ShareLock'             => 'copying-logging catching_up-logging indexing-indexing',
 	'partition ShareRowExclusiveLock' => 'catching_up-catching_up live-live',
 	# foreign keys: made, exchanged, dropped with the original
 	'places ShareRowExclusiveLock' => "live-live $SWAPS",
@@ -135,6 +135,34 @@ sub live_a_life
 }
 
 # A target that is given, in place of a hand-written trigger; a table that is rewritten, tampered with, cancelled.
+# Somebody writes until the triggers for the way back are there, and the table is emptied before it is live.
+sub starts_over_late
+{
+	sql(<<~'SQL');
+		CREATE TABLE late (id int PRIMARY KEY, k int NOT NULL);
+		INSERT INTO late SELECT g, g FROM generate_series(1, 100) g;
+		SELECT migrate_ext.partition_by_hash('late', 'k', 2);
+		SELECT migrate_ext.install_sync('late');
+		CALL migrate_ext.wait_for('late', 'logging', '60 s');
+		SQL
+	my $writer = $node->background_psql('postgres');
+	$writer->query_safe('BEGIN; UPDATE late SET k = k WHERE id = 1');
+	sql("SELECT migrate_ext.start('late')");
+	ok(poll_query($node, "SELECT count(*) > 0 FROM migrate_ext.events WHERE migration = 'late' AND kind = 'reverse'"), 'the way back is paved');
+	my $point = hold_point($node, 'step_catching_up');
+	wait_point($point);
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	is(migration_state($node, 'late'), 'catching_up', 'and it is not live');
+	remember_relations();
+	sql('TRUNCATE late; INSERT INTO late SELECT g, g FROM generate_series(1, 100) g');
+	release_point($point);
+	wait_live($node, 'late');
+	remember_relations();
+	sql("CALL migrate_ext.cancel('late')");
+	return;
+}
+
 sub live_others
 {
 	sql(<<~'SQL');
@@ -235,6 +263,7 @@ $node = new_node('audited', conf => "log_min_messages = debug1\n");
 make_tables();
 live_a_life();
 live_others();
+starts_over_late();
 live_by_key();
 remember_relations();
 audit();
