@@ -47,7 +47,7 @@ sub last_words
 {
 	my ($file) = @_;
 	open my $log, '<', "$ENV{TESTLOGDIR}/regress_log_$file" or return;
-	my @lines = grep { /\S/ && !/^(#|waiting for server|server stopped)/ } <$log>;
+	my @lines = grep { /\S/ && !/^(\[[^ ]* )?#|^waiting for server|^server stopped/ } <$log>;
 	return @lines ? substr($lines[-1] =~ s/\s+$//r, 0, 300) : ();
 }
 
