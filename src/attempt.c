@@ -6,13 +6,19 @@
  * An attempt is one transaction.  It asks for its locks, and everybody who
  * comes after it queues up behind it; so it gives up soon, lets the queue
  * through, and is made again after a while, longer each time and never in step
- * with anybody else's.
+ * with anybody else's.  In a transaction of the caller's it is a subtransaction.
  *
  *-------------------------------------------------------------------------
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "common/pg_prng.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/latch.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/timestamp.h"
 
 #include "attempt.h"
@@ -22,6 +28,8 @@
 #include "errors.h"
 #include "lock_queue.h"
 #include "run.h"
+#include "settings.h"
+#include "sqlgen.h"
 #include "swap_request.h"
 
 /*
@@ -41,6 +49,9 @@
 /* Whoever was in the way is gone by then, or stays. */
 #define AGAIN_TIMES 10
 
+/* Those in a transaction that may hold other locks. */
+#define PATIENCE_MS 5000
+
 /* How such a last_error begins, and is known again. */
 #define WAITING_FOR_LOCK "the lock against writers is waited for; it is held up by "
 
@@ -52,14 +63,19 @@ attempt_is_lock_failure(const ErrorData *error)
 }
 
 /* Doubled each time, and then between half and all of it. */
+static long
+back_off_ms(int n)
+{
+	double ms = Min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * (double) (1 << Min(n, 10)));
+
+	return (long) (ms * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state)));
+}
+
 void
 attempt_back_off(Run *run, int n, TimestampTz deadline)
 {
-	double ms = Min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * (double) (1 << Min(n, 10)));
-	TimestampTz end;
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), back_off_ms(n));
 
-	ms *= 0.5 + 0.5 * pg_prng_double(&pg_global_prng_state);
-	end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) ms);
 	if (deadline != 0)
 		end = Min(end, deadline);
 	for (;;)
@@ -91,7 +107,7 @@ attempt_failed(Run *run, TimestampTz began, double waited_ms)
 	SwapRequest *request;
 	Blockers *blockers;
 
-	run_begin(run);
+	run_begin_existing(run);
 	m = run->m;
 	request = swap_request_read(m);
 	blockers = blockers_find(m, began);
@@ -128,9 +144,9 @@ tell_writers(Run *run, TimestampTz began)
 	Blockers *blockers;
 	char *message;
 
-	run_begin(run);
+	run_begin_existing(run);
 	m = run->m;
-	blockers = m ? blockers_of_writers(m, began) : NULL;
+	blockers = blockers_of_writers(m, began);
 	if (blockers != NULL)
 	{
 		message = psprintf(WAITING_FOR_LOCK "%s", blockers->text);
@@ -156,15 +172,10 @@ clear_writers(Run *run)
 	run_commit(run);
 }
 
-/*
- * A latch ends the sleep: somebody may have paused or cancelled meanwhile.  The
- * loop around us sleeps as well.
- */
+/* It is for others to sleep: meanwhile there may be a pause to obey, or rows to drain. */
 StepResult
 attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began)
 {
-	double ms;
-
 	if (!ok && !attempt_is_lock_failure(error))
 		ReThrowError(error);
 	if (ok)
@@ -176,9 +187,15 @@ attempt_result(Run *run, bool ok, ErrorData *error, TimestampTz began)
 	}
 	run->attempts++;
 	tell_writers(run, began);
-	ms = Min(BACKOFF_LONGEST_MS, BACKOFF_FIRST_MS * (double) (1 << Min(run->attempts, 10)));
-	run_sleep(run, (long) (ms * (0.5 + 0.5 * pg_prng_double(&pg_global_prng_state))));
+	run->next_attempt =
+		TimestampTzPlusMilliseconds(GetCurrentTimestamp(), back_off_ms(run->attempts));
 	return STEP_WAIT;
+}
+
+bool
+attempt_due(const Run *run)
+{
+	return run->attempts == 0 || GetCurrentTimestamp() >= run->next_attempt;
 }
 
 bool
@@ -197,4 +214,113 @@ attempt_refuse(Run *run, const ErrorData *error)
 	if (run->m)
 		swap_request_withdraw(run->m, error->sqlerrcode, error->detail, "%s", error->message);
 	run_commit(run);
+}
+
+/* ---- in a transaction of the caller's ---- */
+
+/*
+ * One attempt, by the server's settings: there may be no migration.  In a
+ * subtransaction, whose end gives the place in the queue back, or the lock to the caller's.
+ */
+static bool
+try_lock(Oid relid, LOCKMODE mode)
+{
+	Migration none = {.settings = NULL};
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool ok = false;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		limit_lock_waits(&none);
+		lock_queue_enter(settings_get_int(&none, "lock_queue_ms"));
+		lock_queue_lock(relid, mode);
+		lock_queue_leave();
+		ReleaseCurrentSubTransaction();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData *error;
+
+		lock_queue_leave();
+		error = error_end_subtransaction(context, owner);
+		if (!attempt_is_lock_failure(error))
+			ReThrowError(error);
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return ok;
+}
+
+static bool
+keeps_writers_waiting(Oid relid)
+{
+	LOCKMODE mode;
+
+	for (mode = ShareLock; mode <= AccessExclusiveLock; mode++)
+	{
+		if (lock_queue_holds(relid, mode))
+			return true;
+	}
+	return false;
+}
+
+static char *
+holders(Oid relid, TimestampTz since)
+{
+	Blockers *blockers;
+	UserSwitch user;
+
+	user_switch_superuser(&user);
+	blockers = blockers_of_table(relid, since);
+	user_switch_back(&user);
+	return blockers ? blockers->text : "transactions that have ended";
+}
+
+/* A timer that was stopped may still go off once and set the latch: by that it isn't over. */
+static void
+nap(long ms)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
+	long rest;
+
+	while ((rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
+	{
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+}
+
+/* See attempt.h. */
+void
+attempt_lock(Oid relid, LOCKMODE mode)
+{
+	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
+	bool alone = keeps_writers_waiting(relid);
+	int n;
+
+	for (n = 1;; n++)
+	{
+		TimestampTz began = GetCurrentTimestamp();
+		char *held_by;
+
+		if (try_lock(relid, mode))
+			return;
+		held_by = holders(relid, began);
+		if (alone || GetCurrentTimestamp() >= end)
+			ereport(ERROR, (errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							errmsg("could not obtain lock on table %s", sql_relation(relid)),
+							errdetail("After %d attempt%s it is held by %s.", n, n == 1 ? "" : "s",
+									  held_by),
+							errhint("Nothing has changed. Call it again when they have ended.")));
+		ereport(NOTICE,
+				(errmsg("attempt %d failed: %s is held by %s", n, sql_relation(relid), held_by)));
+		nap(back_off_ms(n));
+	}
 }

@@ -8,6 +8,8 @@
 #ifndef MIGRATE_EXT_ATTEMPT_H
 #define MIGRATE_EXT_ATTEMPT_H
 
+#include "storage/lockdefs.h"
+
 #include "types.h"
 
 /* Did it fail for want of a lock?  Then it is worth another try. */
@@ -20,8 +22,19 @@ extern bool attempt_is_lock_failure(const ErrorData *error);
  */
 extern void attempt_failed(Run *run, TimestampTz began, double waited_ms);
 
+/*
+ * Lock a table in a transaction that isn't ours: by several attempts, between which
+ * nobody waits behind us.  Each that failed is a NOTICE that tells who held the table; after
+ * a few seconds that is an error, 55P03.  One attempt alone where the transaction
+ * holds a lock already that others wait for.
+ */
+extern void attempt_lock(Oid relid, LOCKMODE mode);
+
 /* Sleep before the next attempt, the n-th. */
 extern void attempt_back_off(Run *run, int n, TimestampTz deadline);
+
+/* Has the time that was given after a failed attempt passed?  A step that makes one asks first. */
+extern bool attempt_due(const Run *run);
 
 /*
  * What a step that locks writers out, for a moment and asked for by nobody in

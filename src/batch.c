@@ -306,11 +306,9 @@ give_back(Run *run, void *arg)
 	Datum values[] = {Int64GetDatum(run->migration_id), Int64GetDatum(batch->batch),
 					  Int64GetDatum(run->lease)};
 
-	if (run->m != NULL)
-		(void) catalog_exec(
-			"UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
-			" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
-			3, types, values, NULL);
+	(void) catalog_exec("UPDATE migrate_ext.batch SET state = 'pending', lease = NULL"
+						" WHERE migration = $1 AND batch = $2 AND state = 'running' AND lease = $3",
+						3, types, values, NULL);
 }
 
 void
@@ -332,17 +330,16 @@ split(Run *run, void *arg)
 					  Int64GetDatum(run->lease), Int64GetDatum(middle),
 					  Int64GetDatum((int64) batch->last_block)};
 
-	if (run->m != NULL)
-		(void) catalog_exec(
-			"WITH b AS (UPDATE migrate_ext.batch SET state = 'pending', lease = NULL, attempts = 0,"
-			" last_block = $4 WHERE migration = $1 AND batch = $2 AND state = 'running'"
-			" AND lease = $3 RETURNING kind, epoch, relation),"
-			" w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
-			" WHERE migration = $1 AND EXISTS (SELECT FROM b) RETURNING next_batch - 1 AS batch)"
-			" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block,"
-			" last_block, state)"
-			" SELECT $1, w.batch, b.kind, b.epoch, b.relation, $4 + 1, $5, 'pending' FROM b, w",
-			5, types, values, NULL);
+	(void) catalog_exec(
+		"WITH b AS (UPDATE migrate_ext.batch SET state = 'pending', lease = NULL, attempts = 0,"
+		" last_block = $4 WHERE migration = $1 AND batch = $2 AND state = 'running'"
+		" AND lease = $3 RETURNING kind, epoch, relation),"
+		" w AS (UPDATE migrate_ext.work SET next_batch = next_batch + 1"
+		" WHERE migration = $1 AND EXISTS (SELECT FROM b) RETURNING next_batch - 1 AS batch)"
+		" INSERT INTO migrate_ext.batch (migration, batch, kind, epoch, relation, first_block,"
+		" last_block, state)"
+		" SELECT $1, w.batch, b.kind, b.epoch, b.relation, $4 + 1, $5, 'pending' FROM b, w",
+		5, types, values, NULL);
 }
 
 void

@@ -110,6 +110,14 @@ blockers_of_writers(const Migration *m, TimestampTz since)
 }
 
 Blockers *
+blockers_of_table(Oid relid, TimestampTz since)
+{
+	Migration none = {.source = relid};
+
+	return find(&none, since, "h.relation = $1");
+}
+
+Blockers *
 blockers_prepared(const Migration *m)
 {
 	return find(m, 0, "h.pid IS NULL");

@@ -27,6 +27,9 @@ extern Blockers *blockers_find(const Migration *m, TimestampTz since);
 /* The same, those only that a SHARE ROW EXCLUSIVE lock has to wait for. */
 extern Blockers *blockers_of_writers(const Migration *m, TimestampTz since);
 
+/* Who holds a lock on this table, of whatever migration or none; the rest as above. */
+extern Blockers *blockers_of_table(Oid relid, TimestampTz since);
+
 /* The same, prepared transactions only: their locks never go by themselves. */
 extern Blockers *blockers_prepared(const Migration *m);
 

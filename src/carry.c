@@ -94,8 +94,11 @@ prepare_piece(Run *run, bool asked, bool *done)
 {
 	ErrorData *error = NULL;
 	TimestampTz began = GetCurrentTimestamp();
-	bool ok = run_attempt(run, prepare_one, done, &error);
+	bool ok;
 
+	if (!asked && !attempt_due(run))
+		return STEP_WAIT;
+	ok = run_attempt(run, prepare_one, done, &error);
 	if (!ok && asked && attempt_is_lock_failure(error))
 	{
 		attempt_failed(run, began, TimestampDifferenceMilliseconds(began, GetCurrentTimestamp()));

@@ -89,9 +89,8 @@ little_is_left(Run *run)
 {
 	bool little;
 
-	run_begin(run);
-	little =
-		run->m == NULL || changelog_pending(run->m, GOLIVE_MAX_ENTRIES + 1) <= GOLIVE_MAX_ENTRIES;
+	run_begin_existing(run);
+	little = changelog_pending(run->m, GOLIVE_MAX_ENTRIES + 1) <= GOLIVE_MAX_ENTRIES;
 	run_commit(run);
 	return little;
 }
@@ -102,10 +101,9 @@ is_way_back_paved(Run *run)
 {
 	bool paved;
 
-	run_begin(run);
-	if (run->m != NULL)
-		guard_check(run->m); /* the target may be gone */
-	paved = run->m == NULL || reverse_is_prepared(run->m);
+	run_begin_existing(run);
+	guard_check(run->m); /* the target may be gone */
+	paved = reverse_is_prepared(run->m);
 	run_commit(run);
 	return paved;
 }
@@ -128,6 +126,8 @@ golive_step(Run *run)
 		return compared;
 	if (drain_step(run, false) == STEP_MORE || !little_is_left(run))
 		return STEP_MORE;
+	if (!attempt_due(run))
+		return STEP_WAIT;
 	run_report(run, "going live");
 	began = GetCurrentTimestamp();
 	ok = run_attempt(run, golive_body, &not_yet, &error);

@@ -130,6 +130,8 @@ install_step(Run *run)
 	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
+	if (!attempt_due(run))
+		return STEP_WAIT;
 	run_report(run, "installing the sync trigger");
 	ok = run_attempt(run, install_body, NULL, &error);
 	return attempt_result(run, ok, error, began);
@@ -183,6 +185,8 @@ install_restart_step(Run *run)
 	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
+	if (!attempt_due(run))
+		return STEP_WAIT;
 	run_report(run, "starting the copy over");
 	ok = run_attempt(run, restart_body, NULL, &error);
 	return attempt_result(run, ok, error, began);
@@ -235,6 +239,8 @@ install_mend_step(Run *run)
 	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
+	if (!attempt_due(run))
+		return STEP_WAIT;
 	ok = run_attempt(run, mend_body, NULL, &error);
 	return attempt_result(run, ok, error, began);
 }

@@ -58,7 +58,7 @@ look(Run *run, void *arg)
 	LiveWork *work = arg;
 	Migration *m = run->m;
 
-	work->gone = m == NULL || m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED);
+	work->gone = m->paused || (m->state != STATE_LIVE && m->state != STATE_SWAPPED);
 	if (work->gone)
 		return;
 	run_limit_lock_waits(run);

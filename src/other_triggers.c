@@ -227,6 +227,8 @@ other_triggers_drop(Run *run)
 	TimestampTz began = GetCurrentTimestamp();
 	bool ok;
 
+	if (!attempt_due(run))
+		return STEP_WAIT;
 	run_report(run, "dropping triggers that were replaced");
 	ok = run_attempt(run, drop_body, NULL, &error);
 	return attempt_result(run, ok, error, began);

@@ -91,7 +91,7 @@ static void
 prepare(Run *run, void *arg)
 {
 	run_limit_lock_waits(run);
-	if (run->m == NULL || reverse_is_prepared(run->m))
+	if (reverse_is_prepared(run->m))
 		return;
 	sync_trigger_prepare_reverse(run->m);
 	event_add(run->m, "reverse", NULL, "reverse triggers made on %s and its partitions",

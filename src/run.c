@@ -169,8 +169,8 @@ become(Oid userid, int flags)
 }
 
 /*
- * Create a run for the migration, in CurrentMemoryContext (which must outlive
- * transactions).  Touches no table.
+ * Create a run for the migration, 0: for none, in CurrentMemoryContext (which must
+ * outlive transactions).  Touches no table.
  */
 Run *
 run_create(int64 migration_id, bool in_session)
@@ -275,6 +275,16 @@ run_begin(Run *run)
 	run->m = lock_extension(run) ? catalog_load(run->migration_id, false) : NULL;
 }
 
+/* Between two transactions of a step the extension may be dropped, or the migration forgotten. */
+void
+run_begin_existing(Run *run)
+{
+	run_begin(run);
+	if (run->m == NULL && run->migration_id != 0)
+		ereport(ERROR, (errcode(ERRCODE_UNDEFINED_OBJECT),
+						errmsg("the migration does not exist any more")));
+}
+
 /*
  * Take back what the owner's functions have set: an expression that calls
  * set_config() must not choose the search_path of what we do next as superuser,
@@ -374,7 +384,7 @@ attempt(Run *run, RunBody body, void *arg, bool keep, ErrorData **error)
 
 	PG_TRY();
 	{
-		run_begin(run);
+		run_begin_existing(run);
 		body(run, arg);
 		if (keep)
 			run_commit(run);
@@ -438,13 +448,15 @@ limit_lock_wait(int ms)
 
 /*
  * deadlock_timeout below lock_timeout: an autovacuum is only asked to yield
- * when the waiter's deadlock check runs.
+ * when the waiter's deadlock check runs.  From then on each look at who waits behind
+ * us would be a line in the server's log; who is in the way events tell.
  */
 void
 limit_lock_waits(const Migration *m)
 {
 	limit_lock_wait(settings_get_int(m, "lock_timeout_ms"));
 	pin_setting("deadlock_timeout", psprintf("%d", settings_get_int(m, "deadlock_timeout_ms")));
+	pin_setting("log_lock_waits", "off");
 }
 
 void

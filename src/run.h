@@ -28,12 +28,14 @@ extern void run_settle_worker(void);
 extern Run *run_create(int64 migration_id, bool in_session);
 
 extern void run_begin(Run *run);
+/* The same where run->m is used without a look: 42704 if the migration, or the extension, is gone. */
+extern void run_begin_existing(Run *run);
 extern void run_commit(Run *run);
 /* after an error was caught, its data copied and flushed: roll back */
 extern void run_abort(Run *run);
 
 /*
- * One transaction of its own, from run_begin() to run_commit(), around body.
+ * One transaction of its own, from run_begin_existing() to run_commit(), around body.
  * On an error everything is rolled back; *error gets a copy (in run->scratch)
  * and the result is false.  A cancel or a shutdown is never caught.  Used where
  * failing is part of the plan: lock attempts.

@@ -23,6 +23,7 @@
 #include "access/relation.h"
 #include "access/xact.h"
 #include "arguments.h"
+#include "attempt.h"
 #include "catalog.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
@@ -284,23 +285,14 @@ is_recorded(const KeyRequest *request)
  * ------------------------------------------------------------------------
  */
 
-/* By the server's settings: there may be no migration yet. */
-static void
-limit_locks(void)
-{
-	Migration none = {.settings = NULL};
-
-	limit_lock_waits(&none);
-}
-
-/* ALTER TABLE ... ADD COLUMN, as the owner.  AccessExclusiveLock, bounded. */
+/* ALTER TABLE ... ADD COLUMN, as the owner.  AccessExclusiveLock, by attempts. */
 static void
 add_column(KeyRequest *request)
 {
 	UserSwitch save;
 
+	attempt_lock(request->source, AccessExclusiveLock);
 	user_switch_owner(&save, request->owner);
-	limit_locks();
 	(void) sql_run("ALTER TABLE ONLY %s ADD COLUMN %s %s", sql_relation(request->source),
 				   quote_identifier(request->column),
 				   format_type_extended(request->type, request->typmod,
@@ -329,7 +321,7 @@ fills_another(const KeyRequest *request, const char *name, int64 id)
 }
 
 /*
- * The trigger that fills it.  ShareRowExclusiveLock.  As superuser, who alone
+ * The trigger that fills it.  ShareRowExclusiveLock, by attempts.  As superuser, who alone
  * may be sure of its function; it acts as the owner.
  */
 static void
@@ -339,8 +331,8 @@ make_trigger(const KeyRequest *request, int64 id)
 	char *name = FILL_TRIGGER_NAME;
 	UserSwitch save;
 
+	attempt_lock(request->source, ShareRowExclusiveLock);
 	user_switch_superuser(&save);
-	limit_locks();
 	if (fills_another(request, name, id))
 		name = psprintf("%s_%d", FILL_TRIGGER_NAME, request->attnum);
 	(void) sql_run("CREATE OR REPLACE TRIGGER %s BEFORE INSERT OR UPDATE ON %s FOR EACH ROW"

@@ -22,7 +22,7 @@
 static void
 gather(Run *run, void *arg)
 {
-	if (run->m == NULL || run->m->analyzed_at != 0)
+	if (run->m->analyzed_at != 0)
 		return;
 	run_limit_lock_waits(run);
 	run_as_owner(run);

@@ -150,7 +150,7 @@ retry_failed(Run *run)
 	int64 failed;
 	Gate gate = GATE_OPEN;
 
-	run_begin(run);
+	run_begin_existing(run);
 	request = swap_request_read(run->m);
 	failed = request->accept_failed ? 0 : failed_row_due(run->m);
 	if (failed > 0 && !request->retried_failed)
@@ -182,7 +182,7 @@ gate_compared(Run *run)
 {
 	bool pending;
 
-	run_begin(run);
+	run_begin_existing(run);
 	pending = reconcile_pending(run->m);
 	if (pending)
 		swap_request_tell(run->m, swap_request_read(run->m), "compared", NULL,
@@ -198,7 +198,7 @@ gate_log(Run *run)
 {
 	bool pending;
 
-	run_begin(run);
+	run_begin_existing(run);
 	pending = changelog_pending(run->m, 1) > 0;
 	if (pending)
 		swap_request_tell(run->m, swap_request_read(run->m), "log", NULL,
@@ -216,7 +216,7 @@ gate_reverse(Run *run)
 	TimestampTz began = GetCurrentTimestamp();
 	bool prepared;
 
-	run_begin(run);
+	run_begin_existing(run);
 	prepared = reverse_is_prepared(run->m);
 	run_commit(run);
 	if (prepared)
@@ -258,7 +258,7 @@ gate_statistics(Run *run)
 {
 	bool due;
 
-	run_begin(run);
+	run_begin_existing(run);
 	due = run->m->state == STATE_LIVE && run->m->analyzed_at == 0;
 	run_commit(run);
 	if (!due)
@@ -280,10 +280,8 @@ verify(Run *run, bool full)
 
 	if (result != STEP_DONE)
 		return result == STEP_MORE ? GATE_AGAIN : GATE_SHUT;
-	run_begin(run);
-	if (run->m == NULL)
-		gate = GATE_LEFT;
-	else if (counts.missing > 0 || counts.extra > 0 || counts.different > 0 || counts.stale_key > 0)
+	run_begin_existing(run);
+	if (counts.missing > 0 || counts.extra > 0 || counts.different > 0 || counts.stale_key > 0)
 	{
 		swap_request_withdraw(run->m, ERRCODE_MIGRATION_NOT_VERIFIED, NULL,
 							  "the tables differ: " INT64_FORMAT " rows missing, " INT64_FORMAT
@@ -320,7 +318,7 @@ gate_verified(Run *run)
 	bool tainted;
 	bool due;
 
-	run_begin(run);
+	run_begin_existing(run);
 	request = swap_request_read(run->m);
 	tainted = run->m->tainted;
 	due = tainted || (request->verify && !verify_holds(run->m));
@@ -343,7 +341,7 @@ gate_prepared(Run *run)
 {
 	Blockers *prepared;
 
-	run_begin(run);
+	run_begin_existing(run);
 	prepared = blockers_prepared(run->m);
 	if (prepared)
 		swap_request_tell(run->m, swap_request_read(run->m), "prepared", prepared->json,
@@ -364,7 +362,7 @@ gate_snapshots(Run *run)
 	char *standbys = NULL;
 	bool open;
 
-	run_begin(run);
+	run_begin_existing(run);
 	stable = run->m->stable_xid;
 	request = swap_request_read(run->m);
 	open = request->ignore_old_snapshots;
@@ -420,7 +418,7 @@ save_hold(Run *run, const SwapTimes *times)
 	instr_time now;
 
 	INSTR_TIME_SET_CURRENT(now);
-	run_begin(run);
+	run_begin_existing(run);
 	swap_save_hold(times->swap_id, swap_elapsed_ms(times->granted_at, now));
 	run_commit(run);
 }
@@ -434,7 +432,7 @@ not_ready(Run *run, const ErrorData *error)
 {
 	SwapRequest *request;
 
-	run_begin(run);
+	run_begin_existing(run);
 	request = swap_request_read(run->m);
 	request->attempts++;
 	swap_request_tell(run->m, request, "again", NULL, "%s", error->message);

@@ -159,13 +159,14 @@ typedef struct Run
 	/* what the last step saw, for the loop around it; see phases.c */
 	bool seen_key; /* it is one of kind "key" */
 	MigrationState seen_state;
-	bool seen_idle;		 /* there was nothing to do for a leader */
-	bool seen_verifying; /* there was a verification to share */
-	bool gone;			 /* the migration, or the whole extension, is */
-	int errors;			 /* of steps, in a row, for the back-off */
-	int work_errors;	 /* the same of shared work */
-	int again;			 /* ERROR_AGAIN in a row */
-	int attempts;		 /* at a lock, failed ones in a row: see attempt.c */
+	bool seen_idle;			  /* there was nothing to do for a leader */
+	bool seen_verifying;	  /* there was a verification to share */
+	bool gone;				  /* the migration, or the whole extension, is */
+	int errors;				  /* of steps, in a row, for the back-off */
+	int work_errors;		  /* the same of shared work */
+	int again;				  /* ERROR_AGAIN in a row */
+	int attempts;			  /* at a lock, failed ones in a row: see attempt.c */
+	TimestampTz next_attempt; /* not before, if there are any */
 } Run;
 
 #endif

@@ -9,7 +9,7 @@ use MigrateTest;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(time usleep);
+use Time::HiRes qw(time);
 
 # One attempt's wait, and what a machine that has other things to do may add to it. Whoever is in the way
 # stays there for several attempts, so that an unbounded wait would take seconds.
@@ -100,26 +100,22 @@ sub last_event
 	return sql('SELECT coalesce(max(id), 0) FROM migrate_ext.event');
 }
 
-# Attempts are made, and fail: as the log of the server sees it, where the only leader tells from deadlock_timeout_ms on,
-# each time that it is awake, for how long it has been waiting. Where that begins anew the attempt before has failed.
+# Attempts are made, and fail: each is a wait of the only leader's for a lock, that ends. Returns the time between the last two
+# that were seen.
 sub wait_for_attempts
 {
 	my ($n) = @_;
-	my $offset = -s $node->logfile;
-	my $deadline = time + $PostgreSQL::Test::Utils::timeout_default;
-	my $began;
-	do
+	my $leader = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'migrate_ext leader'";
+	my ($waiting, $deadline) = (0, time + $PostgreSQL::Test::Utils::timeout_default);
+	my @ended = (0, 0);
+	while (@ended < $n + 2 && time < $deadline)
 	{
-		usleep(50_000);
-		my $last;
-		$began = 0;
-		for my $ms (slurp_file($node->logfile, $offset) =~ /\] migrate_ext leader .*still waiting for \w+ on relation .* after ([\d.]+) ms/g)
-		{
-			$began++ if !defined $last || $ms < $last;
-			$last = $ms;
-		}
-	} until ($began > $n || time > $deadline);
-	return cmp_ok($began - 1, '>=', $n, "$n attempts were made, and failed");
+		my $now = sql("SELECT count(*) FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND pid IN ($leader)");
+		push @ended, time if $waiting && !$now;
+		$waiting = $now;
+	}
+	cmp_ok(@ended - 2, '>=', $n, "$n attempts were made, and failed");
+	return $ended[-1] - $ended[-2];
 }
 
 sub make_table
@@ -158,7 +154,7 @@ sub writers_in_the_way
 	my $holder = open_transaction('UPDATE t SET v = v + 1 WHERE id = 1');
 	my $since = last_event();
 	sql("SELECT migrate_ext.install_sync('t')");
-	wait_for_attempts(3);
+	cmp_ok(wait_for_attempts(5), '>', 1, 'less and less often');
 	is(migration_state($node, 't'), 'created', 'install_sync waits');
 	ok(poll_query($node, 'SELECT ' . attempts_failed('t', $holder, $since) . ' > 0'), 'an event tells for whom');
 	like(sql("SELECT waiting_for FROM migrate_ext.progress WHERE migration = 't'"), qr/\b$holder->{pid}\b/, 'progress, too');
@@ -212,6 +208,30 @@ sub carried_in_the_way
 	unlike($errors, qr/ERROR/, 'carrying: and says no more');
 	sql('DROP TRIGGER late ON t');
 	poll_query($node, $triggers, '0');
+	return;
+}
+
+# A key is added in a transaction of the caller's: some attempts, between which nobody waits behind them.
+sub key_in_the_way
+{
+	my $add = "SELECT migrate_ext.add_sharding_key('keyed', 'key', 'int', 's.k')";
+	my $has_key = "SELECT count(*) FROM pg_attribute WHERE attrelid = 'keyed'::regclass AND attname IN ('key', 'other')";
+	sql('CREATE TABLE keyed (id serial PRIMARY KEY, k int NOT NULL, v int NOT NULL); INSERT INTO keyed (k, v) SELECT g % 7, g FROM generate_series(1, 1000) AS g');
+	my $clients = start_clients('keyed', 300);
+	my $holder = open_transaction('SELECT count(*) FROM keyed');
+	my $error = errors($add);
+	like($error, qr/ERROR:  55P03: could not obtain lock on table public[.]keyed\n/, 'add_sharding_key: an error in the end');
+	like($error, qr/DETAIL: .*\b$holder->{pid}\b/, 'add_sharding_key: which names who is in the way');
+	like($error, qr/NOTICE:  00000: attempt $_ failed: public[.]keyed is held by pid $holder->{pid} /, "add_sharding_key: so does the NOTICE of attempt $_") for 1 .. 3;
+	like(errors("BEGIN; LOCK TABLE keyed IN SHARE ROW EXCLUSIVE MODE; SELECT migrate_ext.add_sharding_key('keyed', 'other', 'int')"), qr/DETAIL:  After 1 attempt it is held/,
+		'add_sharding_key: one attempt alone where others wait for the transaction');
+	is(sql($has_key), '0', 'add_sharding_key: nothing has changed');
+	my $call = begin_call($node, $add);
+	ok(poll_query($node, "SELECT count(*) FROM pg_stat_activity WHERE starts_with(query, \$\$$add\$\$) AND wait_event_type = 'Extension'", '1'), 'add_sharding_key: it tries again');
+	close_transaction($holder);
+	is(end_call($call), '', 'add_sharding_key: the reader ends, and it is through');
+	is(sql($has_key), '1', 'add_sharding_key: the column is there');
+	stop_clients($clients, 'add_sharding_key');
 	return;
 }
 
@@ -442,6 +462,7 @@ sub wraparound_does_not_yield
 
 start_clock();
 $node = new_node('main', conf => "autovacuum_naptime = 1\n");
+key_in_the_way();
 writers_in_the_way();
 carried_in_the_way();
 readers_in_the_way('finalize', 't', 'finalize');

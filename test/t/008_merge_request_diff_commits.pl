@@ -36,7 +36,7 @@ sub step
 {
 	my ($file) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return example_step("$EXAMPLE/$file", again => qr/lock timeout/);
+	return example_step("$EXAMPLE/$file", again => qr/lock timeout|could not obtain lock/);
 }
 
 sub start_release
