@@ -115,19 +115,47 @@ worker_start_leader(int64 migration_id, const char *name, TransactionId wait_for
 	return register_worker(migration_id, name, true, wait_for, NULL);
 }
 
-/* Leaders to wake when the current transaction commits. */
-static int wake_pids[16];
+/* Whose leaders are to be woken when the current transaction commits. */
+typedef struct Wake
+{
+	int64 migration_id;
+	char name[NAMEDATALEN];
+	int pid;
+} Wake;
+
+static Wake wakes[16];
 static int wake_count = 0;
+
+/* A leader that has found nothing more to do since it was called is gone: another one comes. */
+static void
+replace_leaders(void)
+{
+	int i;
+
+	if (wake_count == 0)
+		return;
+	PushActiveSnapshot(GetTransactionSnapshot());
+	for (i = 0; i < wake_count; i++)
+	{
+		wakes[i].pid = leader_pid(wakes[i].migration_id);
+		if (wakes[i].pid == 0)
+			(void) worker_start_leader(wakes[i].migration_id, wakes[i].name,
+									   GetTopTransactionIdIfAny());
+	}
+	PopActiveSnapshot();
+}
 
 static void
 wake_at_commit(XactEvent event, void *arg)
 {
 	int i;
 
+	if (event == XACT_EVENT_PRE_COMMIT)
+		replace_leaders();
 	if (event == XACT_EVENT_COMMIT)
 		for (i = 0; i < wake_count; i++)
 		{
-			PGPROC *proc = BackendPidGetProc(wake_pids[i]);
+			PGPROC *proc = wakes[i].pid != 0 ? BackendPidGetProc(wakes[i].pid) : NULL;
 
 			if (proc)
 				SetLatch(&proc->procLatch);
@@ -150,8 +178,14 @@ worker_wake(Migration *m)
 		registered = true;
 	}
 	/* one too many to remember is only woken later, by its own clock */
-	if (wake_count < lengthof(wake_pids))
-		wake_pids[wake_count++] = pid;
+	if (wake_count < lengthof(wakes))
+	{
+		Wake *wake = &wakes[wake_count++];
+
+		wake->migration_id = m->id;
+		strlcpy(wake->name, m->name, sizeof(wake->name));
+		wake->pid = pid;
+	}
 	return true;
 }
 
@@ -300,7 +334,7 @@ start_lacking(Run *run)
 	Migration *m;
 
 	run_begin(run);
-	m = first_lacking(run->migration_id);
+	m = run->m ? first_lacking(run->migration_id) : NULL;
 	if (m)
 		(void) worker_start_leader(m->id, m->name, InvalidTransactionId);
 	run_commit(run);
@@ -477,6 +511,25 @@ take_next(WorkerArgs *args)
 	return found;
 }
 
+/*
+ * Lead as long as there is something to do.  Who gave a leader more to do while it was
+ * about to go took it for there: so it looks once more when it no longer is.
+ */
+static void
+lead(Run *run)
+{
+	bool idle = false;
+
+	while (!idle && leader_lock(run->migration_id))
+	{
+		leader_loop(run);
+		leader_unlock(run->migration_id);
+		run_begin(run);
+		idle = run->m == NULL || migration_is_idle(run->m);
+		run_commit(run);
+	}
+}
+
 static void
 work(WorkerArgs *args)
 {
@@ -493,13 +546,10 @@ work(WorkerArgs *args)
 					PGC_S_SESSION);
 	run_commit(run);
 
-	if (!args->leader)
+	if (args->leader)
+		lead(run);
+	else
 		helper_loop(run);
-	else if (leader_lock(args->migration_id))
-	{
-		leader_loop(run);
-		leader_unlock(args->migration_id);
-	}
 	lease_release(run);
 }
 

@@ -376,6 +376,78 @@ sub dropped_tables
 	return;
 }
 
+# A leader that finds nothing to do, since what called it was rolled back, and has not gone yet.
+sub idle_leader
+{
+	my ($migration) = @_;
+	my $point = hold_point($node, 'step_created');
+	sql("BEGIN; SELECT migrate_ext.start('$migration'); ROLLBACK");
+	wait_point($point);
+	return $point;
+}
+
+# A leader that is about to go is given more to do: before it has said so, or by a transaction that commits only after that.
+sub woken_late
+{
+	my $session = open_session($node);
+	make_migration($_, 400) for qw(late later);
+	my $point = idle_leader('late');
+	sql("SELECT migrate_ext.start('late')");
+	release_point($point);
+	# not by wait_for, which would call a leader
+	ok(poll_query($node, "SELECT state FROM migrate_ext.migrations WHERE migration = 'late'", 'live'), 'a leader that is about to go stays');
+
+	$point = idle_leader('later');
+	$session->query_safe("BEGIN; SELECT migrate_ext.start('later')");
+	release_point($point);
+	ok(poll_query($node, workers_of('later', 'leader'), '0'), 'a leader that has no more to do goes');
+	$session->query_safe('COMMIT');
+	$session->quit;
+	ok(poll_query($node, "SELECT state FROM migrate_ext.migrations WHERE migration = 'later'", 'live'), 'and another one comes at the commit');
+	live_and_equal_ok($_) for qw(late later);
+	sql("CALL migrate_ext.cancel('$_')") for qw(late later);
+	return;
+}
+
+# Between two transactions of a step, or while an attempt at locks that fails waits: the next one finds no migration.
+sub dropped_between
+{
+	my ($point, $call) = @_;
+	my $keeper = $node->background_psql('postgres');
+	sql('CREATE EXTENSION IF NOT EXISTS migrate_ext');
+	sql('DROP TABLE IF EXISTS dropped, dropped_new');
+	make_migration('dropped', 400);
+	my $hold = $call eq 'start' ? hold_point($node, $point) : undef;
+	sql("SELECT migrate_ext.start('dropped')");
+	my ($reader, $finalize);
+	if ($call eq 'finalize')
+	{
+		wait_live($node, 'dropped');
+		$hold = hold_point($node, $point);
+		$reader = $node->background_psql('postgres');
+		$reader->query_safe('BEGIN; SELECT count(*) FROM dropped');
+		$finalize = begin_call($node, "CALL migrate_ext.finalize('dropped', '1 h')");
+	}
+	wait_point($hold);
+	my $drop = begin_call($node, 'SET client_min_messages = warning; DROP EXTENSION migrate_ext CASCADE');
+	# it is through, or waits for the attempt, and then for the reader
+	poll_query($node, "SELECT NOT EXISTS (SELECT FROM pg_extension WHERE extname = 'migrate_ext')
+		OR EXISTS (SELECT FROM pg_stat_activity WHERE query LIKE 'DROP EXTENSION%' AND wait_event_type = 'Lock')");
+	drop_point($hold);
+	if ($reader)
+	{
+		poll_query($node, "SELECT EXISTS (SELECT FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE a.query LIKE 'DROP EXTENSION%' AND l.relation = 'dropped'::regclass AND NOT l.granted)");
+		$reader->query_safe('COMMIT');
+		$reader->quit;
+		like(end_call($finalize), qr/does not exist/, "dropped at $point: finalize says so");
+	}
+	is(end_call($drop), '', "dropped at $point: it is");
+	no_workers_ok("dropped at $point: and the workers go");
+	is($keeper->query_safe('SELECT 1'), '1', "dropped at $point: no server process crashed");
+	$keeper->quit;
+	return;
+}
+
 sub dropped_extension
 {
 	make_migration("ext_$_", 400) for qw(logging live swapped);
@@ -400,6 +472,9 @@ sub dropped_extension
 	is(sql("SELECT count(*) FROM pg_class WHERE relnamespace = 'migrate_ext'::regnamespace"), '0', 'nor is anything in its schema');
 	my @errors = slurp_file($node->logfile, $offset) =~ /migrate_ext (?:leader|helper) \S+ [^\n]*(?:ERROR|PANIC)[^\n]*/g;
 	is(join("\n", @errors), '', 'no worker fails of it');
+
+	dropped_between($_->[0], $_->[1]) for [ 'step_logging', 'start' ], [ 'step_catching_up', 'start' ], [ 'step_live', 'start' ],
+	  [ 'swap_before_locks', 'finalize' ], [ 'attempt_failed', 'finalize' ];
 
 	sql('CREATE ROLE squatter; ALTER SCHEMA migrate_ext OWNER TO squatter; DROP TABLE ext_live_new;');
 	like(errors('CREATE EXTENSION migrate_ext'), qr/42501/, "a schema of somebody else's is not used");
@@ -429,6 +504,7 @@ sub main_node
 	priority();
 	pause_and_cancel();
 	callers_transactions();
+	woken_late();
 	dropped_tables();
 	dropped_extension();
 	$node->stop;
