@@ -14,9 +14,6 @@
 
 #include "access/xact.h"
 #include "common/pg_prng.h"
-#include "miscadmin.h"
-#include "pgstat.h"
-#include "storage/latch.h"
 #include "utils/memutils.h"
 #include "utils/resowner.h"
 #include "utils/timestamp.h"
@@ -78,6 +75,7 @@ attempt_back_off(Run *run, int n, TimestampTz deadline)
 
 	if (deadline != 0)
 		end = Min(end, deadline);
+	/* a timer that was stopped may still go off once and set the latch: by that it isn't over */
 	for (;;)
 	{
 		long rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end);
@@ -281,28 +279,13 @@ holders(Oid relid, TimestampTz since)
 	return blockers ? blockers->text : "transactions that have ended";
 }
 
-/* A timer that was stopped may still go off once and set the latch: by that it isn't over. */
-static void
-nap(long ms)
-{
-	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), ms);
-	long rest;
-
-	while ((rest = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), end)) > 0)
-	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, rest,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		CHECK_FOR_INTERRUPTS();
-	}
-}
-
 /* See attempt.h. */
 void
 attempt_lock(Oid relid, LOCKMODE mode)
 {
 	TimestampTz end = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), PATIENCE_MS);
 	bool alone = keeps_writers_waiting(relid);
+	Run *run = run_create(0, true); /* to sleep as a session's */
 	int n;
 
 	for (n = 1;; n++)
@@ -321,6 +304,6 @@ attempt_lock(Oid relid, LOCKMODE mode)
 							errhint("Nothing has changed. Call it again when they have ended.")));
 		ereport(NOTICE,
 				(errmsg("attempt %d failed: %s is held by %s", n, sql_relation(relid), held_by)));
-		nap(back_off_ms(n));
+		attempt_back_off(run, n, 0);
 	}
 }

@@ -20,6 +20,7 @@
 #include "commands/trigger.h"
 #include "utils/rel.h"
 
+#include "attempt.h"
 #include "catalog.h"
 #include "relinfo.h"
 #include "reverse.h"
@@ -105,8 +106,7 @@ reverse_prepare(Run *run)
 
 	if (run_attempt(run, prepare, NULL, &error))
 		return true;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+	if (!attempt_is_lock_failure(error))
 		ReThrowError(error);
 	return false;
 }

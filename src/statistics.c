@@ -14,6 +14,7 @@
  */
 #include "postgres.h"
 
+#include "attempt.h"
 #include "catalog.h"
 #include "run.h"
 #include "sqlgen.h"
@@ -40,8 +41,7 @@ statistics_gather(Run *run)
 	run_report(run, "gathering statistics");
 	if (run_attempt(run, gather, NULL, &error))
 		return true;
-	if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE &&
-		error->sqlerrcode != ERRCODE_T_R_DEADLOCK_DETECTED)
+	if (!attempt_is_lock_failure(error))
 		ReThrowError(error);
 	return false;
 }

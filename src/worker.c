@@ -120,7 +120,7 @@ typedef struct Wake
 {
 	int64 migration_id;
 	char name[NAMEDATALEN];
-	int pid;
+	int pid; /* as of the commit */
 } Wake;
 
 static Wake wakes[16];
@@ -168,9 +168,8 @@ bool
 worker_wake(Migration *m)
 {
 	static bool registered = false;
-	int pid = leader_pid(m->id);
 
-	if (pid == 0)
+	if (leader_pid(m->id) == 0)
 		return worker_start_leader(m->id, m->name, GetTopTransactionIdIfAny());
 	if (!registered)
 	{
@@ -184,7 +183,6 @@ worker_wake(Migration *m)
 
 		wake->migration_id = m->id;
 		strlcpy(wake->name, m->name, sizeof(wake->name));
-		wake->pid = pid;
 	}
 	return true;
 }

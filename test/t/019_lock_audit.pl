@@ -134,17 +134,24 @@ sub live_a_life
 	return;
 }
 
-# A target that is given, in place of a hand-written trigger; a table that is rewritten, tampered with, cancelled.
+# A table of a hundred rows, whose changes are logged.
+sub make_logging
+{
+	my ($table) = @_;
+	sql(<<~SQL);
+		CREATE TABLE $table (id int PRIMARY KEY, k int NOT NULL);
+		INSERT INTO $table SELECT g, g FROM generate_series(1, 100) g;
+		SELECT migrate_ext.partition_by_hash('$table', 'k', 2);
+		SELECT migrate_ext.install_sync('$table');
+		CALL migrate_ext.wait_for('$table', 'logging', '60 s');
+		SQL
+	return;
+}
+
 # Somebody writes until the triggers for the way back are there, and the table is emptied before it is live.
 sub starts_over_late
 {
-	sql(<<~'SQL');
-		CREATE TABLE late (id int PRIMARY KEY, k int NOT NULL);
-		INSERT INTO late SELECT g, g FROM generate_series(1, 100) g;
-		SELECT migrate_ext.partition_by_hash('late', 'k', 2);
-		SELECT migrate_ext.install_sync('late');
-		CALL migrate_ext.wait_for('late', 'logging', '60 s');
-		SQL
+	make_logging('late');
 	my $writer = $node->background_psql('postgres');
 	$writer->query_safe('BEGIN; UPDATE late SET k = k WHERE id = 1');
 	sql("SELECT migrate_ext.start('late')");
@@ -163,6 +170,7 @@ sub starts_over_late
 	return;
 }
 
+# A target that is given, in place of a hand-written trigger; a table that is rewritten, tampered with, cancelled.
 sub live_others
 {
 	sql(<<~'SQL');
@@ -184,15 +192,8 @@ sub live_others
 	remember_relations();
 	sql("CALL migrate_ext.finalize('given', '60 s'); CALL migrate_ext.complete('given');");
 
-	sql(<<~'SQL');
-		CREATE TABLE again (id int PRIMARY KEY, k int NOT NULL);
-		INSERT INTO again SELECT g, g FROM generate_series(1, 100) g;
-		SELECT migrate_ext.partition_by_hash('again', 'k', 2);
-		SELECT migrate_ext.install_sync('again');
-		CALL migrate_ext.wait_for('again', 'logging', '60 s');
-		VACUUM FULL again;
-		SELECT migrate_ext.start('again');
-		SQL
+	make_logging('again');
+	sql("VACUUM FULL again; SELECT migrate_ext.start('again');");
 	wait_live($node, 'again');
 	sql('BEGIN; ALTER TABLE again DISABLE TRIGGER "!migrate_ext_sync"; ALTER TABLE again ENABLE ALWAYS TRIGGER "!migrate_ext_sync"; COMMIT;');
 	ok(poll_query($node, "SELECT paused FROM migrate_ext.migrations WHERE migration = 'again'"), 'tampering is noticed');
